@@ -1,0 +1,165 @@
+"""Capture: the attention mass of chosen heads, read while a probe runs.
+
+Registers one attention function with transformers. While a `Capture` is active it computes what the model's own
+eager attention computes (scaling, soft cap, mask, attention sinks) and keeps, for the chosen heads only, each key's
+attention averaged over the probe's rows. Softmax and average are float32 whatever the weights' type.
+
+Knows nothing of prompts, documents, queries or scores: rows and keys are positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from qr_core.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+ATTENTION_NAME = "qrhead_capture"
+
+
+class DepthReached(Exception):  # noqa: N818 - a signal, not an error
+    """Raised inside a forward pass once the deepest layer that matters has done its part."""
+
+
+@dataclass
+class Capture:
+    """What one probe reads, and what it has read so far.
+
+    Attributes
+    ----------
+    heads : mapping of int to Tensor
+        For each layer to read, the indices of its heads, shape (heads of that layer,).
+    row_weights : Tensor
+        Float32, shape (batch, rows): the weight of each probe row in the average. Rows that are no part of the query
+        (padding, say) have weight 0; the weights of a batch item sum to 1.
+    stop_after : int or None
+        The layer after whose capture the forward pass is left by `DepthReached`. None runs all layers.
+    masses : dict of int to Tensor
+        Filled by the probe: for each layer, float32, shape (batch, heads of that layer, keys).
+    """
+
+    heads: Mapping[int, Tensor]
+    row_weights: Tensor
+    stop_after: int | None = None
+    masses: dict[int, Tensor] = field(default_factory=dict)
+
+
+_ACTIVE: ContextVar[Capture | None] = ContextVar("qrhead_capture", default=None)
+
+
+def capture_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend as eager attention does, and keep the chosen heads' rows for the active `Capture`.
+
+    Parameters
+    ----------
+    query : Tensor
+        Shape (batch, heads, rows, width).
+    key, value : Tensor
+        Shape (batch, key heads, keys, width); query head h reads key head h // (heads / key heads).
+    attention_mask : Tensor or None
+        Additive, shape (batch or 1, 1 or heads, rows, keys).
+    softcap : float, optional
+        Scores become `softcap * tanh(scores / softcap)` before the mask (Gemma 2).
+    s_aux : Tensor, optional
+        One sink logit per head, shape (heads,), which takes part in the softmax and holds no key (gpt-oss).
+
+    Returns
+    -------
+    tuple of (Tensor, None)
+        The attention output, shape (batch, rows, heads, value width), as transformers expects it.
+    """
+    capture = _ACTIVE.get()
+    if capture is None:
+        raise RuntimeError(f"attention function {ATTENTION_NAME!r} ran outside a capture")
+    batch, heads, rows, width = query.shape
+    key_heads, keys = key.shape[1], key.shape[2]
+    # Grouped instead of repeated keys: head h = (h // group, h % group), so a view of the query is enough.
+    grouped = query.reshape(batch, key_heads, heads // key_heads * rows, width)
+    logits = torch.matmul(grouped, key.transpose(2, 3)) * (width**-0.5 if scaling is None else scaling)
+    logits = logits.view(batch, heads, rows, keys).float()
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    if attention_mask is not None:
+        logits = logits + attention_mask[..., :keys]
+    if s_aux is None:
+        weights = torch.softmax(logits, dim=-1)
+    else:
+        sinks = s_aux.float().reshape(1, heads, 1, 1).expand(batch, heads, rows, 1)
+        weights = torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :keys]
+
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if layer in capture.heads:
+        chosen = weights[:, capture.heads[layer].to(weights.device)]
+        row_weights = capture.row_weights.to(weights.device)
+        mass = (chosen * row_weights[:, None, :, None]).sum(dim=2)  # (batch, chosen heads, keys), float32
+        if not bool(torch.isfinite(mass).all()):
+            raise NonFiniteError(
+                f"attention in layer {layer} is not finite (NaN or infinity): load the model in another dtype, "
+                "for example dtype='bfloat16' or 'float32', and check its weights"
+            )
+        capture.masses[layer] = mass
+    if layer == capture.stop_after:
+        raise DepthReached
+    attended = torch.matmul(weights.to(value.dtype).view(batch, key_heads, -1, keys), value)
+    return attended.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None
+
+
+# Registered once, with eager attention's own (additive) mask, and never taken out: other threads may be using it.
+AttentionInterface.register(ATTENTION_NAME, capture_attention)
+AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
+
+
+def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
+    """Every config that this model's modules read, the composite one and its parts."""
+    found = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+    return [config for config in found.values() if hasattr(config, "_attn_implementation_internal")]
+
+
+@contextmanager
+def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Run `model` with the attention implementation `name`; its own comes back on exit, whatever happens.
+
+    The caller holds the model's lock: the choice is a property of the model, not of the call.
+    """
+    configs = _configs(model)
+    before = [config._attn_implementation_internal for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation_internal = name
+        yield
+    finally:
+        for config, value in zip(configs, before, strict=True):
+            config._attn_implementation_internal = value
+
+
+@contextmanager
+def capturing(model: PreTrainedModel, capture: Capture) -> Iterator[Capture]:
+    """Make `capture` the active one and switch `model` to the capturing attention, until exit."""
+    token = _ACTIVE.set(capture)
+    try:
+        with attention(model, ATTENTION_NAME):
+            yield capture
+    finally:
+        _ACTIVE.reset(token)

@@ -1,0 +1,30 @@
+"""Errors: every failure a caller can act on, each a `QRHeadError` with one clear line.
+
+Knows nothing of where they are raised. The command line prints them and exits with status 2.
+"""
+
+from __future__ import annotations
+
+
+class QRHeadError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class InputError(QRHeadError, ValueError):
+    """A query, document or option is not usable; the message names it and the fix."""
+
+
+class ContextLengthError(InputError):
+    """The prompt is longer than the model's context."""
+
+
+class HeadSetError(QRHeadError, ValueError):
+    """A head set is unknown, malformed, or belongs to another model or template."""
+
+
+class ModelLoadError(QRHeadError):
+    """A model or its tokenizer is missing, broken or not supported."""
+
+
+class NonFiniteError(QRHeadError, ArithmeticError):
+    """The model's attention is not finite, so no score exists."""

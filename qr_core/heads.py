@@ -1,0 +1,323 @@
+"""Head sets: which attention heads to read, where they were found, and for which model and prompt.
+
+A head set belongs to a model and to the template it was found under; this module checks both. Sets published with
+the paper ship as JSON files in `head_sets/`; a model folder may carry its own as `qrhead_heads.json`.
+
+Knows nothing of weights or tokens: a model is its name, its revision and the shape in its config.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qr_core.errors import HeadSetError
+from qr_core.prompt import TemplateName
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+FOLDER_FILE = "qrhead_heads.json"
+"""A head set under this name in a model's folder is that model's default."""
+
+MAX_FILE_BYTES = 16 * 2**20
+_PAIRS = re.compile(r"^\s*\d+-\d+(\s*,\s*\d+-\d+)*\s*$")
+_Index = Annotated[int, Field(ge=0, strict=True)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeadShape(_Strict):
+    """The part of a model's config that decides which heads exist."""
+
+    layers: Annotated[int, Field(gt=0)]
+    heads: Annotated[int, Field(gt=0)]
+    kv_heads: Annotated[int, Field(gt=0)]
+    hidden: Annotated[int, Field(gt=0)]
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> HeadShape:
+        """Read the shape of a decoder's config (the text part of a composite one)."""
+        text = config.get_text_config(decoder=True)
+        heads = int(text.num_attention_heads)
+        return cls(
+            layers=int(text.num_hidden_layers),
+            heads=heads,
+            kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
+            hidden=int(text.hidden_size),
+        )
+
+
+class TemplateStrings(_Strict):
+    """The strings of the published code's prompt that differ by model family."""
+
+    prefix: str
+    suffix: str
+    separator: str
+
+
+class HeadSet(_Strict):
+    """Heads of one model under one template, with their provenance.
+
+    Attributes
+    ----------
+    model : str
+        Hub id, or the name of a local model.
+    revision : str, optional
+        Revision of the model the heads were found in; any revision when absent.
+    config : HeadShape
+        Shape of that model.
+    template : str
+        `chat`, `reference` or `plain`.
+    template_strings : TemplateStrings, optional
+        Required for `reference`.
+    layout : str
+        `joint`: all documents in one prompt, each seeing those before it.
+    criterion : str
+        How heads were ranked.
+    data : str
+        What they were ranked on.
+    source : str, optional
+        Where the list comes from.
+    heads : tuple of (layer, head, score)
+        Counted from 0, best first; the score is None where it was not published. A head listed twice counts once.
+    calibrate : bool
+        Whether the scores of these heads gain from subtracting the content-free query.
+    default : bool
+        Whether this set is used for its model when none is named.
+    """
+
+    model: str
+    revision: str | None = None
+    config: HeadShape
+    template: TemplateName
+    template_strings: TemplateStrings | None = None
+    layout: Literal["joint"] = "joint"
+    criterion: str
+    data: str
+    source: str | None = None
+    heads: tuple[tuple[_Index, _Index, float | None], ...] = Field(min_length=1)
+    calibrate: bool = True
+    default: bool = False
+
+    def __init__(self, **fields: Any) -> None:
+        """Check the fields.
+
+        Raises
+        ------
+        HeadSetError
+            Naming the first field at fault.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise HeadSetError(f"not a valid head set: {f'{place}: ' if place else ''}{message}") from error
+
+    @model_validator(mode="after")
+    def _check(self) -> HeadSet:
+        if self.template == "reference" and self.template_strings is None:
+            raise ValueError("template 'reference' needs template_strings (prefix, suffix, separator)")
+        for layer, head, _ in self.heads:
+            if layer >= self.config.layers or head >= self.config.heads:
+                raise ValueError(
+                    f"head {layer}-{head} is outside the model: it has layers 0-{self.config.layers - 1} "
+                    f"and heads 0-{self.config.heads - 1}"
+                )
+        return self
+
+    @property
+    def deepest(self) -> int:
+        """The deepest layer that has a head in this set."""
+        return max(layer for layer, _, _ in self.heads)
+
+    def by_layer(self) -> dict[int, list[int]]:
+        """Heads of each layer, in ascending order, each once."""
+        found: dict[int, set[int]] = {}
+        for layer, head, _ in self.heads:
+            found.setdefault(layer, set()).add(head)
+        return {layer: sorted(found[layer]) for layer in sorted(found)}
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> HeadSet:
+        """Parse and check a head set; `origin` names it in errors.
+
+        Raises
+        ------
+        HeadSetError
+            Naming the field at fault.
+        """
+        try:
+            fields = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise HeadSetError(f"head set {origin} is not valid JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise HeadSetError(f"head set {origin} is not a JSON object")
+        try:
+            return cls(**fields)
+        except HeadSetError as error:
+            raise HeadSetError(f"{origin}: {error}") from error
+
+    @classmethod
+    def load(cls, name_or_file: str | Path) -> HeadSet:
+        """A published set by name (`llama-3.1-8b-instruct/nq`), or one from a JSON file.
+
+        Raises
+        ------
+        HeadSetError
+            When there is neither, or the file is not a valid head set.
+        """
+        name = str(name_or_file)
+        if name in published():
+            return published()[name]
+        path = Path(name_or_file)
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise HeadSetError(f"head set {name} is larger than {MAX_FILE_BYTES // 2**20} MiB: not a head set")
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise HeadSetError(
+                f"no head set {name!r}: it is neither a readable file nor a published set ({', '.join(published())})"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise HeadSetError(f"head set {name} is not UTF-8 text") from error
+        return cls.from_json(text, name)
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as JSON, one head a line."""
+        fields = self.model_dump(exclude={"heads"}, exclude_none=True)
+        heads = ",\n    ".join(json.dumps(head) for head in self.heads)
+        body = json.dumps(fields, indent=2, ensure_ascii=False)[:-2]
+        Path(path).write_text(f'{body},\n  "heads": [\n    {heads}\n  ]\n}}\n', encoding="utf-8")
+
+
+@cache
+def published() -> dict[str, HeadSet]:
+    """The sets that ship with this package, by name."""
+    found = {}
+    root = files("qr_core").joinpath("head_sets")
+    for folder in sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.name):
+        for file in sorted((f for f in folder.iterdir() if f.name.endswith(".json")), key=lambda f: f.name):
+            name = f"{folder.name}/{file.name.removesuffix('.json')}"
+            found[name] = HeadSet.from_json(file.read_text(encoding="utf-8"), name)
+    return found
+
+
+def _listed(pairs: Iterable[tuple[int, int]], model: str, shape: HeadShape, template: TemplateName, how: str) -> HeadSet:
+    """A set from bare (layer, head) pairs, checked against `shape`."""
+    wrong = [f"{layer}-{head}" for layer, head in pairs if layer >= shape.layers or head >= shape.heads]
+    if wrong:
+        raise HeadSetError(
+            f"heads outside the model: {', '.join(wrong)}; {model} has layers 0-{shape.layers - 1} "
+            f"and heads 0-{shape.heads - 1}"
+        )
+    fields = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
+    if template == "reference":
+        raise HeadSetError(
+            "template 'reference' needs the strings that a head set carries: pass a HeadSet or a head-set file "
+            "with template 'reference'"
+        )
+    return HeadSet(**fields, heads=tuple((layer, head, None) for layer, head in pairs))  # type: ignore[arg-type]
+
+
+def resolve(
+    heads: str | Path | HeadSet | None,
+    model: str,
+    revision: str | None,
+    shape: HeadShape,
+    template: TemplateName | None,
+    has_chat_template: bool,
+    allow_model_mismatch: bool = False,
+) -> tuple[HeadSet, str]:
+    """The head set that a caller means, and its name.
+
+    Parameters
+    ----------
+    heads : str, Path, HeadSet or None
+        A published name, a JSON file, `"all"` (every head: In-Context Re-ranking), pairs such as `"13-18,8-11"`, a
+        set, or None for the model's own default.
+    model, revision, shape
+        What was loaded: hub id or folder, and its config's shape.
+    template : str, optional
+        The template the caller asks for; by default the set's own.
+    has_chat_template : bool
+        Decides the template of `"all"` and of bare pairs when the caller names none.
+
+    Raises
+    ------
+    HeadSetError
+        When no set is known, or it belongs to a model of another shape, another model or another template.
+    """
+    if isinstance(heads, str) and (heads == "all" or _PAIRS.match(heads)):
+        chosen = template or ("chat" if has_chat_template else "plain")
+        if heads == "all":
+            every = [(layer, head) for layer in range(shape.layers) for head in range(shape.heads)]
+            return _listed(every, model, shape, chosen, "every head (In-Context Re-ranking)"), "all"
+        pairs = [(int(a), int(b)) for a, b in (pair.split("-") for pair in heads.replace(" ", "").split(","))]
+        return _listed(pairs, model, shape, chosen, "named by the caller"), heads
+    if heads is None:
+        found, name = _default(model, shape)
+    elif isinstance(heads, HeadSet):
+        found, name = heads, heads.model
+    else:
+        found, name = HeadSet.load(heads), str(heads)
+    _check_belongs(found, name, model, revision, shape, allow_model_mismatch)
+    if template is not None and template != found.template:
+        raise HeadSetError(
+            f"head set {name} was found under template {found.template!r} and does not hold under {template!r}: "
+            "leave template out, or detect heads under the other one"
+        )
+    return found, name
+
+
+def _default(model: str, shape: HeadShape) -> tuple[HeadSet, str]:
+    """The set in the model's folder, or the published default of this hub id."""
+    own = Path(model) / FOLDER_FILE
+    if own.is_file():
+        return HeadSet.load(own), FOLDER_FILE.removesuffix(".json")
+    for name, candidate in published().items():
+        if candidate.model.lower() == model.lower() and candidate.default:
+            return candidate, name
+    alike = [name for name, candidate in published().items() if candidate.config == shape]
+    hint = f" Sets for a model of this shape: {', '.join(alike)}: name one with heads=... if it is that model." if alike else ""
+    raise HeadSetError(
+        f"no heads are known for {model}.{hint} Pass heads='all' (every head), pairs such as heads='13-18,8-11', "
+        "or a head-set file for this model"
+    )
+
+
+def _check_belongs(
+    found: HeadSet, name: str, model: str, revision: str | None, shape: HeadShape, allow_mismatch: bool
+) -> None:
+    if found.config != shape:
+        raise HeadSetError(
+            f"head set {name} is for {found.model} ({_described(found.config)}), "
+            f"but {model} has {_described(shape)}: use heads found for this model"
+        )
+    if allow_mismatch or Path(model).is_dir():  # a local folder is known by its config alone
+        return
+    if found.model.lower() != model.lower():
+        raise HeadSetError(
+            f"head set {name} is for {found.model}, not {model}: use heads found for this model, "
+            "or pass allow_model_mismatch=True for a quantised copy or a fine-tune"
+        )
+    if found.revision is not None and found.revision != revision:
+        raise HeadSetError(
+            f"head set {name} is for revision {found.revision} of {model}, not {revision or 'the newest'}: "
+            "pass that revision, or allow_model_mismatch=True"
+        )
+
+
+def _described(shape: HeadShape) -> str:
+    return f"{shape.layers} layers, {shape.heads} heads, {shape.kv_heads} key heads, hidden size {shape.hidden}"

@@ -1,0 +1,288 @@
+"""Models: load a decoder's lower layers once per process, check that its attention can be read, and share it.
+
+A `SharedModel` stands for one (model, revision, dtype, device) of this process. Its weights load at first use, only
+as deep as the deepest head asked for; a deeper request loads a deeper copy in its place. Its lock admits one forward
+pass at a time.
+
+Knows nothing of prompts, documents or head sets: a request is a depth.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from qr_core.capture import Capture, attention
+from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.prefill import prefill, probe
+
+log = logging.getLogger(__name__)
+
+TRIAL_TOKENS = 12
+TRIAL_PREFIX = 8
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What decides which weights are loaded, and where to.
+
+    Attributes
+    ----------
+    name : str
+        Hub id or folder.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+    dtype : str
+        `auto`, or a torch dtype's name such as `bfloat16`. `auto` is the checkpoint's own; half precision on a CPU
+        without bfloat16 instructions becomes float32, because it would run many times slower there.
+    device : str
+        A torch device such as `cpu` or `cuda:1`. Ignored with a `device_map`.
+    device_map : str, optional
+        Passed to transformers (needs accelerate), to spread one model over several devices.
+    trust_remote_code : bool
+        Whether code from the model's repository may run.
+    """
+
+    name: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "cpu"
+    device_map: str | None = None
+    trust_remote_code: bool = False
+
+    def common(self) -> dict[str, Any]:
+        """Arguments that every `from_pretrained` of this source shares."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+def pick_device(device: str | torch.device | None) -> str:
+    """`device` itself, or for None and `auto` the best there is: CUDA, then MPS, then CPU."""
+    if device is not None and str(device) != "auto":
+        try:
+            return str(torch.device(device))
+        except RuntimeError as error:
+            raise ModelLoadError(f"device {str(device)!r} is not one torch knows: use cpu, cuda, cuda:1 or mps") from error
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def _readable(source: ModelSource, what: str) -> Iterator[None]:
+    """Turn whatever transformers raises into one line that names the model and the fix."""
+    try:
+        yield
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        looks_local = source.name.startswith((".", "/", "~")) or Path(source.name).exists()
+        if looks_local and not Path(source.name).is_dir():
+            raise ModelLoadError(f"model folder {source.name} does not exist") from error
+        fix = "check that the folder is complete" if looks_local else "check the name, your access and the network"
+        raise ModelLoadError(f"cannot load the {what} of {source.name}: {reason} ({fix})") from error
+
+
+def load_config(source: ModelSource) -> PreTrainedConfig:
+    """The model's config.
+
+    Raises
+    ------
+    ModelLoadError
+        When the folder or repository is missing or broken, or wants to run its own code.
+    """
+    with _readable(source, "config"):
+        return cast(PreTrainedConfig, AutoConfig.from_pretrained(source.name, **source.common()))
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; errors as for `load_config`."""
+    with _readable(source, "tokenizer"):
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source.name, **source.common()))
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """The most tokens that a prompt may have, or None where the config does not say."""
+    length = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def _shallow(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+    """A copy of `config` with the first `layers` layers only."""
+    config = copy.deepcopy(config)
+    text = config.get_text_config(decoder=True)
+    all_layers = text.num_hidden_layers
+    for name, value in list(vars(text).items()):  # per-layer lists, such as layer_types
+        if isinstance(value, list) and len(value) == all_layers:
+            setattr(text, name, value[:layers])
+    text.num_hidden_layers = layers
+    return config
+
+
+def _dtype(source: ModelSource, config: PreTrainedConfig) -> str | torch.dtype:
+    if source.dtype != "auto":
+        dtype = getattr(torch, source.dtype, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ModelLoadError(f"dtype {source.dtype!r} is none: use auto, float32, bfloat16 or float16")
+        return dtype
+    stored = getattr(config, "dtype", None) or getattr(config.get_text_config(decoder=True), "dtype", None)
+    on_cpu = source.device.startswith("cpu") and source.device_map is None
+    if on_cpu and stored in (torch.bfloat16, torch.float16) and not _cpu_has_bfloat16():
+        return torch.float32
+    return "auto"
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a torch built without oneDNN
+        return False
+
+
+class SharedModel:
+    """The one copy of a model in this process. Use `shared_model` to get it.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held for every use of the weights.
+    """
+
+    def __init__(self, source: ModelSource, config: PreTrainedConfig) -> None:
+        self.source = source
+        self.config = config
+        self.lock = threading.RLock()
+        self._model: PreTrainedModel | None = None
+
+    @property
+    def loaded_layers(self) -> int:
+        """How many layers are in memory now."""
+        return 0 if self._model is None else int(self._model.config.get_text_config(decoder=True).num_hidden_layers)
+
+    def at_depth(self, deepest: int) -> PreTrainedModel:
+        """The model with at least layers 0 to `deepest`, loading what is missing. The caller holds the lock.
+
+        Raises
+        ------
+        ModelLoadError
+            When weights are missing or broken, or attention in these layers cannot be read.
+        """
+        if self.loaded_layers <= deepest:
+            self._model = None  # let go of the shallower copy before the deeper one is read
+            self._model = self._load(deepest + 1)
+        return cast(PreTrainedModel, self._model)
+
+    def _load(self, layers: int) -> PreTrainedModel:
+        source = self.source
+        log.info("loading %d of %d layers of %s", layers, self.config.get_text_config().num_hidden_layers, source.name)
+        with _readable(source, "weights"), _quiet_loading():
+            model, report = AutoModel.from_pretrained(
+                source.name,
+                config=_shallow(self.config, layers),
+                dtype=_dtype(source, self.config),
+                device_map=source.device_map,
+                use_safetensors=True,
+                output_loading_info=True,
+                **source.common(),
+            )
+        missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+        if missing:
+            raise ModelLoadError(
+                f"the weights of {source.name} lack {len(missing)} tensors of the first {layers} layers "
+                f"({', '.join(missing[:3])} ...): the folder is incomplete or of another model"
+            )
+        if source.device_map is None:
+            model = model.to(source.device)
+        model.eval().requires_grad_(False)
+        check_readable(model, source.name)
+        return cast(PreTrainedModel, model)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Drop transformers' report about the upper layers that were left out on purpose, and its progress bar."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@torch.inference_mode()
+def check_readable(model: PreTrainedModel, name: str) -> None:
+    """Compare one short capture with the model's own eager attention, all layers and heads.
+
+    Raises
+    ------
+    ModelLoadError
+        When attention never reaches the capture, or the two differ.
+    """
+    text = model.config.get_text_config(decoder=True)
+    layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
+    ids = (torch.arange(TRIAL_TOKENS, device=model.device) * 7 + 3)[None] % int(text.vocab_size)
+    rows = TRIAL_TOKENS - TRIAL_PREFIX
+    capture = Capture(
+        heads={layer: torch.arange(heads) for layer in range(layers)},
+        row_weights=torch.full((1, rows), 1 / rows),
+        stop_after=layers - 1,
+    )
+    problem = f"{name} cannot be scored: the attention of {type(model).__name__} "
+    try:
+        masses = probe(model, prefill(model, ids[:, :TRIAL_PREFIX], layers - 1), ids[:, TRIAL_PREFIX:], capture)
+        with attention(model, "eager"):
+            eager = model(input_ids=ids, output_attentions=True, use_cache=False).attentions
+    except NonFiniteError as error:
+        raise ModelLoadError(f"{name} cannot be scored: {error}") from error
+    except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, KeyError) as error:
+        raise ModelLoadError(f"{problem}fails in a trial: {error}") from error
+    if sorted(masses) != list(range(layers)):
+        raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
+    tolerance = 1e-4 if model.dtype == torch.float32 else 3e-2
+    for layer in range(layers):
+        expected = eager[layer][0, :, TRIAL_PREFIX:].float().mean(dim=1).to(masses[layer].device)
+        worst = float((masses[layer][0] - expected).abs().max())
+        if not worst <= tolerance:
+            raise ModelLoadError(f"{problem}in layer {layer} is not computed as this package does (off by {worst:.1e})")
+
+
+_registry: weakref.WeakValueDictionary[ModelSource, SharedModel] = weakref.WeakValueDictionary()
+_registry_lock = threading.Lock()
+
+
+def shared_model(source: ModelSource, config: PreTrainedConfig) -> SharedModel:
+    """The process's one `SharedModel` for `source`; it lives as long as somebody uses it."""
+    with _registry_lock:
+        model = _registry.get(source)
+        if model is None:
+            model = _registry[source] = SharedModel(source, config)
+        return model
+
+
+def _after_fork() -> None:
+    """In a forked child no other thread exists that could give a lock back: start with new ones."""
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    for model in list(_registry.values()):
+        model.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

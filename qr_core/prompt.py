@@ -1,0 +1,316 @@
+"""Prompt: a query and documents become token ids, with the token span of every document and of the query.
+
+Spans come from construction, never from searching the text. The whole prompt is tokenised at once, as the model would
+see it; where text of a document or query would become a control token, that prompt is tokenised again with the
+tokenizer's control tokens switched off everywhere but in the template.
+
+Knows nothing of models, heads or scores.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from qr_core.errors import InputError, ModelLoadError
+from qr_core.types import Document
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TemplateName = Literal["chat", "reference", "plain"]
+INTRODUCTION = "Here are some paragraphs:"
+LATE_INSTRUCTION = "Please find information that are relevant to the following query in the paragraphs above."
+QUERY_LABEL = "Query:"
+NULL_QUERY = "N/A"
+"""The content-free query of the calibration (In-Context Re-ranking, arXiv 2410.02642)."""
+
+CHAT_ARGUMENTS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False}
+"""Pinned, so that a prompt does not change with the day it is made or with a model's default."""
+
+_SENTINEL = "qrhead-content-9d1f"
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Template:
+    """The fixed strings around documents and query.
+
+    The prompt is `prefix`, `introduction`, then every document as `[number] title\\ntext`, the late instruction and
+    the query label, each after `separator`, then a blank, the query, and `suffix`.
+
+    Attributes
+    ----------
+    name : str
+        `chat`, `reference` or `plain`.
+    prefix, suffix : str
+        May hold the tokenizer's control tokens.
+    adds_bos : bool
+        Whether the tokenizer's own leading tokens (begin of text) come before `prefix`. A chat template spells them
+        out itself.
+    """
+
+    name: TemplateName
+    prefix: str = ""
+    suffix: str = ""
+    separator: str = "\n\n"
+    introduction: str = INTRODUCTION
+    adds_bos: bool = True
+
+
+def plain_template() -> Template:
+    """For base models and the embedded model: no control tokens but the tokenizer's own leading ones."""
+    return Template("plain")
+
+
+def reference_template(strings: Mapping[str, str]) -> Template:
+    """The published code's prompt, whose strings differ by model family and travel with the head sets.
+
+    Parameters
+    ----------
+    strings : mapping
+        `prefix`, `suffix` and `separator`.
+    """
+    return Template(
+        "reference", strings["prefix"], strings["suffix"], strings["separator"], introduction=f" {INTRODUCTION}"
+    )
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """The tokenizer's own chat template, rendered once around a sentinel, with `CHAT_ARGUMENTS` pinned.
+
+    Raises
+    ------
+    ModelLoadError
+        When the tokenizer has no chat template, or its template drops or repeats the user's message.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelLoadError("the tokenizer has no chat template: pass template='plain', or heads that name another one")
+    try:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True, **CHAT_ARGUMENTS
+        )
+    except Exception as error:  # a template is a program from the model's folder: anything may come out of it
+        raise ModelLoadError(f"the tokenizer's chat template fails: {error}") from error
+    parts = str(rendered).split(_SENTINEL)
+    if len(parts) != 2:
+        raise ModelLoadError(f"the tokenizer's chat template shows the user's message {len(parts) - 1} times, not once")
+    return Template("chat", parts[0], parts[1], adds_bos=False)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids and where things stand in them; positions count from 0, ends are exclusive.
+
+    Attributes
+    ----------
+    ids : tuple of int
+    document_spans : tuple of (int, int)
+        For each document, in prompt order, its number, title and text. Never empty, never overlapping.
+    query_start : int
+        First token of the late instruction. From here to the end are the query's tokens (QRHead, section 3).
+    """
+
+    ids: tuple[int, ...]
+    document_spans: tuple[tuple[int, int], ...]
+    query_start: int
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The prompt as one string, and character positions in it."""
+
+    string: str
+    body: tuple[int, int]  # everything but the template's prefix and suffix
+    documents: list[tuple[int, int]]  # number, title and text
+    data: list[tuple[int, int]]  # what came from the caller
+    late: int
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+class PromptBuilder:
+    """Builds prompts for one tokenizer and template.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer: spans need character offsets.
+    template : Template
+
+    Raises
+    ------
+    ModelLoadError
+        When the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ModelLoadError(
+                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: "
+                "convert it to a fast one (a tokenizer.json file) and save it in the model's folder"
+            )
+        self.template = template
+        # Private copies: no truncation, no padding, raw offsets, and nobody else's settings.
+        spec = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+        self._leading = _leading_ids(spec) if template.adds_bos else []
+        self._whole = Tokenizer.from_str(json.dumps(spec | {"post_processor": None}))
+        self._without_controls = Tokenizer.from_str(json.dumps(spec | {"post_processor": None, "added_tokens": []}))
+        self._control_ids = {token["id"] for token in spec["added_tokens"]}
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        self._unknown_id = -1 if unknown is None else int(unknown)
+
+    def build(self, queries: Sequence[str], documents: Sequence[Document]) -> list[Prompt]:
+        """One prompt per query over the same `documents`, in the order given; all share the tokens before the query.
+
+        Lone surrogates, which no tokenizer accepts, become U+FFFD.
+
+        Raises
+        ------
+        InputError
+            When the tokens before the query differ between queries, because the tokenizer merges them with the query.
+        """
+        texts = [self._compose(query, documents) for query in queries]
+        encoded = [self._encode(self._whole, text.string) for text in texts]
+        if any(self._offenders(tokens, text).size for tokens, text in zip(encoded, texts, strict=True)):
+            encoded = [self._encode_guarded(text) for text in texts]
+        prompts = [self._place(tokens, text) for tokens, text in zip(encoded, texts, strict=True)]
+        if len({prompt.ids[: prompt.query_start] for prompt in prompts}) > 1:
+            raise InputError("this tokenizer makes the documents' tokens depend on the query: it is not supported")
+        return prompts
+
+    def _place(self, tokens: _Tokens, text: _Text) -> Prompt:
+        """Turn character spans into token spans; a token shared with what follows a document is the document's."""
+        spans = []
+        free = 0
+        for start, end in text.documents:
+            first = max(free, int(np.searchsorted(tokens.ends, start, side="right")))
+            free = max(first, int(np.searchsorted(tokens.starts, end, side="left")))
+            spans.append((first, free))
+        query_start = max(free, int(np.searchsorted(tokens.ends, text.late, side="right")))
+        shift = len(self._leading)
+        return Prompt(
+            ids=(*self._leading, *tokens.ids.tolist()),
+            document_spans=tuple((start + shift, end + shift) for start, end in spans),
+            query_start=query_start + shift,
+        )
+
+    def _compose(self, query: str, documents: Sequence[Document]) -> _Text:
+        template = self.template
+        pieces = [template.prefix, template.introduction]
+        length = sum(map(len, pieces))
+        spans, data = [], []
+
+        def add(piece: str) -> None:
+            nonlocal length
+            pieces.append(piece)
+            length += len(piece)
+
+        for number, document in enumerate(documents, start=1):
+            add(template.separator)
+            start = length
+            add(f"[{number}] ")
+            begin = length
+            title = "" if document.title is None else f"{document.title}\n"
+            add(_SURROGATES.sub("\ufffd", title + document.text))
+            data.append((begin, length))
+            spans.append((start, length))
+        add(template.separator)
+        late = length
+        add(f"{LATE_INSTRUCTION}{template.separator}{QUERY_LABEL} ")
+        begin = length
+        add(_SURROGATES.sub("\ufffd", query))
+        data.append((begin, length))
+        body = (len(template.prefix), length)
+        add(template.suffix)
+        return _Text("".join(pieces), body, spans, data, late)
+
+    @staticmethod
+    def _encode(tokenizer: Tokenizer, string: str) -> _Tokens:
+        encoding = tokenizer.encode(string, add_special_tokens=False)
+        offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        return _Tokens(np.asarray(encoding.ids, dtype=np.int64), offsets[:, 0], offsets[:, 1])
+
+    def _offenders(self, tokens: _Tokens, text: _Text) -> NDArray[np.intp]:
+        """Indices of control tokens that touch a caller's text. An unknown character's token is none."""
+        control = np.isin(tokens.ids, list(self._control_ids))
+        inside = np.zeros_like(control)
+        for start, end in text.data:
+            inside |= (tokens.ends > start) & (tokens.starts < end)
+        candidates = np.flatnonzero(control & inside)
+        unknown = self._whole.id_to_token(self._unknown_id) if self._unknown_id >= 0 else None
+        keep = [
+            i
+            for i in candidates
+            if tokens.ids[i] != self._unknown_id or text.string[tokens.starts[i] : tokens.ends[i]] == unknown
+        ]
+        return np.asarray(keep, dtype=np.intp)
+
+    def _encode_guarded(self, text: _Text) -> _Tokens:
+        """Tokenise with control tokens recognised in the template's prefix and suffix only.
+
+        The text between two control tokens is tokenised in one piece, as it is when the tokenizer splits at them.
+        """
+        begin, end = text.body
+        cuts = []  # (start, end, id) of the template's control tokens
+        for start, piece in ((0, text.string[:begin]), (end, text.string[end:])):
+            alone = self._encode(self._whole, piece)
+            for i in np.flatnonzero(np.isin(alone.ids, list(self._control_ids))):
+                cuts.append((start + int(alone.starts[i]), start + int(alone.ends[i]), int(alone.ids[i])))
+        parts: list[_Tokens] = []
+        place = 0
+        for start, stop, control in [*cuts, (len(text.string), len(text.string), -1)]:
+            run = self._encode(self._without_controls, text.string[place:start])
+            parts.append(self._spelled_out(run, text.string, place))
+            if control >= 0:
+                parts.append(_Tokens(np.array([control]), np.array([start]), np.array([stop])))
+            place = stop
+        return _joined(parts)
+
+    def _spelled_out(self, run: _Tokens, string: str, place: int) -> _Tokens:
+        """`run` moved to `place`, with any control token its vocabulary still yields spelled by character."""
+        parts = []
+        for i, token in enumerate(run.ids):
+            start, end = int(run.starts[i]) + place, int(run.ends[i]) + place
+            if int(token) not in self._control_ids or int(token) == self._unknown_id:
+                parts.append(_Tokens(run.ids[i : i + 1], np.array([start]), np.array([end])))
+                continue
+            for at in range(start, end):
+                one = self._encode(self._without_controls, string[at])
+                parts.append(_Tokens(one.ids, one.starts * 0 + at, one.ends * 0 + at + 1))
+        return _joined(parts)
+
+
+def _joined(parts: Sequence[_Tokens]) -> _Tokens:
+    if not parts:
+        empty = np.zeros(0, dtype=np.int64)
+        return _Tokens(empty, empty, empty)
+    return _Tokens(
+        np.concatenate([p.ids for p in parts]),
+        np.concatenate([p.starts for p in parts]),
+        np.concatenate([p.ends for p in parts]),
+    )
+
+
+def _leading_ids(spec: Mapping[str, Any]) -> list[int]:
+    """The ids a tokenizer puts before a text of its own accord (begin of text, as a rule)."""
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    with_special = tokenizer.encode("a", add_special_tokens=True).ids
+    without = tokenizer.encode("a", add_special_tokens=False).ids
+    for lead in range(len(with_special) - len(without) + 1):
+        if with_special[lead : lead + len(without)] == without:
+            return list(with_special[:lead])
+    return []

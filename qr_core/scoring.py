@@ -1,0 +1,90 @@
+"""Scoring: from attention mass per head and token to one number per document. Pure functions on tensors.
+
+Knows nothing of models or text: rows are heads (or their sum), columns are tokens, documents are token spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FILTER_DEVIATIONS = 2.0
+
+
+def calibrate(query_mass: Tensor, null_mass: Tensor) -> Tensor:
+    """Attention mass of the query minus that of the content-free query.
+
+    Parameters
+    ----------
+    query_mass, null_mass : Tensor
+        Shape (..., tokens): mean over the query's tokens of the post-softmax attention, any number of heads.
+
+    Returns
+    -------
+    Tensor
+        Float32, same shape. In-Context Re-ranking (arXiv 2410.02642), used by QRHead (arXiv 2506.09944, section 3).
+    """
+    return query_mass.float() - null_mass.float()
+
+
+def filter_tokens(token_scores: Tensor) -> Tensor:
+    """Which tokens of one document count: those above mean - 2 standard deviations of that document's tokens.
+
+    Parameters
+    ----------
+    token_scores : Tensor
+        Shape (..., tokens of one document).
+
+    Returns
+    -------
+    Tensor
+        Bool, same shape. The deviation is the unbiased one (n - 1); a single token always counts. The paper does not
+        describe this filter; its published code applies it.
+    """
+    if token_scores.shape[-1] < 2:
+        return torch.ones_like(token_scores, dtype=torch.bool)
+    mean = token_scores.mean(dim=-1, keepdim=True)
+    deviation = token_scores.std(dim=-1, keepdim=True)
+    return token_scores > mean - FILTER_DEVIATIONS * deviation
+
+
+def score_documents(token_scores: Tensor, spans: Sequence[tuple[int, int]], filtered: bool = True) -> Tensor:
+    """Sum of each document's token scores: QRscore of the document (QRHead, equation 1, without the constant 1/|H|).
+
+    Parameters
+    ----------
+    token_scores : Tensor
+        Shape (..., tokens). Sum the heads before to score as the published reranker does; keep them apart to score
+        each head on its own, as detection does. The two do not add up: the filter is a step function of its input.
+    spans : sequence of (start, end)
+        Half-open token positions of each document.
+    filtered : bool
+        Leave out the tokens that `filter_tokens` drops.
+
+    Returns
+    -------
+    Tensor
+        Float32, shape (..., documents).
+    """
+    scores = token_scores.new_zeros((*token_scores.shape[:-1], len(spans)))
+    for number, (start, end) in enumerate(spans):
+        inside = token_scores[..., start:end]
+        if filtered:
+            inside = inside * filter_tokens(inside)
+        scores[..., number] = inside.sum(dim=-1)
+    return scores
+
+
+def relevance(scores: Tensor) -> Tensor:
+    """Each score's share of the sum of the positive scores, in [0, 1]; all zero when none is positive.
+
+    Parameters
+    ----------
+    scores : Tensor
+        Shape (documents,).
+    """
+    positive = scores.clamp(min=0)
+    total = positive.sum()
+    return positive / total if total > 0 else positive

@@ -1,0 +1,133 @@
+"""What callers hand in and get back: documents, hits and rankings.
+
+Knows nothing of models, prompts or attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, overload
+
+from qr_core.errors import InputError
+
+Order = Literal["given", "reversed"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to rank.
+
+    Attributes
+    ----------
+    text : str
+        What is scored, together with the title. Blank text is allowed.
+    title : str, optional
+        Stands on a line of its own before the text in the prompt.
+    id : str or int, optional
+        Handed back with the hit; never used to match results, so ids may repeat.
+    """
+
+    text: str
+    title: str | None = None
+    id: str | int | None = None
+
+
+DocumentLike = str | Document | Mapping[str, Any]
+
+
+def as_document(value: DocumentLike, index: int) -> Document:
+    """Turn a string, a `Document` or a mapping with `text`, `title`, `id` into a `Document`.
+
+    Raises
+    ------
+    InputError
+        Naming the document's position and field, when one is missing or of the wrong type.
+    """
+    if isinstance(value, str):
+        return Document(value)
+    if isinstance(value, Document):
+        document = value
+    elif isinstance(value, Mapping):
+        if "text" not in value:
+            raise InputError(f"document {index} has no 'text' field (it has: {', '.join(map(str, value)) or 'nothing'})")
+        document = Document(value["text"], value.get("title"), value.get("id"))
+    else:
+        raise InputError(
+            f"document {index} is of type {type(value).__name__}: pass a str, a Document or a mapping with 'text'"
+        )
+    if not isinstance(document.text, str):
+        raise InputError(f"document {index}: 'text' is of type {type(document.text).__name__}, not str")
+    if document.title is not None and not isinstance(document.title, str):
+        raise InputError(f"document {index}: 'title' is of type {type(document.title).__name__}, not str or None")
+    if isinstance(document.id, bool) or not isinstance(document.id, str | int | None):
+        raise InputError(f"document {index}: 'id' is of type {type(document.id).__name__}, not str, int or None")
+    return document
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document's place in a ranking.
+
+    Attributes
+    ----------
+    index : int
+        Position of the document in the caller's list.
+    score : float
+        Calibrated attention mass on the document, summed over the heads (QRHead, section 3). Comparable within one
+        ranking only: it depends on the other documents. May be negative.
+    relevance : float
+        The document's share, in [0, 1], of all positive scores of the ranking; 0 when its score is not positive.
+        It depends on the other documents too.
+    document : Document
+    """
+
+    index: int
+    score: float
+    relevance: float
+    document: Document
+
+
+@dataclass(frozen=True)
+class Ranking(Sequence[Hit]):
+    """Hits, best first; equal scores keep the order of the caller's list.
+
+    Attributes
+    ----------
+    query : str
+    hits : tuple of Hit
+    model : str
+        Name or folder of the model that scored.
+    heads : str
+        Name of the head set.
+    calibrated : bool
+        Whether the mass of the content-free query was subtracted. False when it was switched off, and when the query
+        is itself that content-free query, which would make every score zero.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    model: str
+    heads: str
+    calibrated: bool = True
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: query, model, heads and one entry per hit (without the documents' text)."""
+        hits = [
+            {"index": h.index, "id": h.document.id, "title": h.document.title, "score": h.score, "relevance": h.relevance}
+            for h in self.hits
+        ]
+        return {**asdict(self), "hits": hits}
