@@ -14,8 +14,7 @@ from qr_core.errors import (
 from qr_core.heads import HeadSet
 from qr_core.scorer import QRScorer
 from qr_core.types import Document, Hit, Ranking
-
-__version__ = "0.1.0"
+from qr_core.version import __version__
 
 __all__ = [
     "ContextLengthError",

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.masking_utils import eager_mask
 
 from qr_core.errors import NonFiniteError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 ATTENTION_NAME = "qrhead_capture"
 
@@ -65,7 +65,7 @@ def capture_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    dropout: float = 0.0,
+    dropout: float = 0.0,  # noqa: ARG001 - part of the interface, off at inference
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **_: Any,
@@ -133,8 +133,8 @@ AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
 
 def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
     """Every config that this model's modules read, the composite one and its parts."""
-    found = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
-    return [config for config in found.values() if hasattr(config, "_attn_implementation_internal")]
+    found = (getattr(module, "config", None) for module in model.modules())
+    return list({id(config): config for config in found if isinstance(config, PreTrainedConfig)}.values())
 
 
 @contextmanager

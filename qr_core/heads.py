@@ -214,7 +214,9 @@ def published() -> dict[str, HeadSet]:
     return found
 
 
-def _listed(pairs: Iterable[tuple[int, int]], model: str, shape: HeadShape, template: TemplateName, how: str) -> HeadSet:
+def _listed(
+    pairs: Iterable[tuple[int, int]], model: str, shape: HeadShape, template: TemplateName, how: str
+) -> HeadSet:
     """A set from bare (layer, head) pairs, checked against `shape`."""
     wrong = [f"{layer}-{head}" for layer, head in pairs if layer >= shape.layers or head >= shape.heads]
     if wrong:
@@ -228,7 +230,7 @@ def _listed(pairs: Iterable[tuple[int, int]], model: str, shape: HeadShape, temp
             "template 'reference' needs the strings that a head set carries: pass a HeadSet or a head-set file "
             "with template 'reference'"
         )
-    return HeadSet(**fields, heads=tuple((layer, head, None) for layer, head in pairs))  # type: ignore[arg-type]
+    return HeadSet(**fields, heads=tuple((layer, head, None) for layer, head in pairs))
 
 
 def resolve(
@@ -290,7 +292,11 @@ def _default(model: str, shape: HeadShape) -> tuple[HeadSet, str]:
         if candidate.model.lower() == model.lower() and candidate.default:
             return candidate, name
     alike = [name for name, candidate in published().items() if candidate.config == shape]
-    hint = f" Sets for a model of this shape: {', '.join(alike)}: name one with heads=... if it is that model." if alike else ""
+    hint = (
+        f" Sets for a model of this shape: {', '.join(alike)}: name one with heads=... if it is that model."
+        if alike
+        else ""
+    )
     raise HeadSetError(
         f"no heads are known for {model}.{hint} Pass heads='all' (every head), pairs such as heads='13-18,8-11', "
         "or a head-set file for this model"

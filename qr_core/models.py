@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from qr_core.capture import Capture, attention
 from qr_core.errors import ModelLoadError, NonFiniteError
@@ -72,7 +79,9 @@ def pick_device(device: str | torch.device | None) -> str:
         try:
             return str(torch.device(device))
         except RuntimeError as error:
-            raise ModelLoadError(f"device {str(device)!r} is not one torch knows: use cpu, cuda, cuda:1 or mps") from error
+            raise ModelLoadError(
+                f"device {str(device)!r} is not one torch knows: use cpu, cuda, cuda:1 or mps"
+            ) from error
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -41,12 +41,15 @@ class _FillingCache(DynamicCache):
 class _ViewLayer(DynamicLayer):
     """One layer of a prefix as a probe sees it: reads it, adds its own keys for itself, leaves it unchanged."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         batch = key_states.shape[0]
         keys = torch.cat([self.keys.expand(batch, -1, -1, -1), key_states], dim=-2)
         values = torch.cat([self.values.expand(batch, -1, -1, -1), value_states], dim=-2)
@@ -93,8 +96,10 @@ def prefill(model: PreTrainedModel, input_ids: Tensor, deepest: int, position_id
     cache = _FillingCache(deepest)
     with suppress(DepthReached):
         model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True)
-    layers = cache.layers[: deepest + 1]
-    return Prefix(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers))
+    layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
+    return Prefix(
+        tuple(cast(Tensor, layer.keys) for layer in layers), tuple(cast(Tensor, layer.values) for layer in layers)
+    )
 
 
 def probe(

@@ -43,8 +43,9 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 class Template:
     """The fixed strings around documents and query.
 
-    The prompt is `prefix`, `introduction`, then every document as `[number] title\\ntext`, the late instruction and
-    the query label, each after `separator`, then a blank, the query, and `suffix`.
+    The prompt is `prefix`, `introduction`, then every document (its number in brackets, its title on a line of its
+    own, its text), the late instruction and the query label, each after `separator`, then a blank, the query, and
+    `suffix`.
 
     Attributes
     ----------
@@ -92,7 +93,9 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> Template:
         When the tokenizer has no chat template, or its template drops or repeats the user's message.
     """
     if not getattr(tokenizer, "chat_template", None):
-        raise ModelLoadError("the tokenizer has no chat template: pass template='plain', or heads that name another one")
+        raise ModelLoadError(
+            "the tokenizer has no chat template: pass template='plain', or heads that name another one"
+        )
     try:
         rendered = tokenizer.apply_chat_template(
             [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True, **CHAT_ARGUMENTS
@@ -268,8 +271,10 @@ class PromptBuilder:
         cuts = []  # (start, end, id) of the template's control tokens
         for start, piece in ((0, text.string[:begin]), (end, text.string[end:])):
             alone = self._encode(self._whole, piece)
-            for i in np.flatnonzero(np.isin(alone.ids, list(self._control_ids))):
-                cuts.append((start + int(alone.starts[i]), start + int(alone.ends[i]), int(alone.ids[i])))
+            cuts += [
+                (start + int(alone.starts[i]), start + int(alone.ends[i]), int(alone.ids[i]))
+                for i in np.flatnonzero(np.isin(alone.ids, list(self._control_ids)))
+            ]
         parts: list[_Tokens] = []
         place = 0
         for start, stop, control in [*cuts, (len(text.string), len(text.string), -1)]:

@@ -236,7 +236,10 @@ class QRScorer:
     def _score(
         self, query: str, documents: Sequence[Document], read: _Read | None
     ) -> tuple[Tensor, bool, _Read | None]:
-        """Scores of `documents` in prompt order, shape (documents,); whether calibrated; what the next job may reuse."""
+        """Score `documents` in prompt order.
+
+        Returns their scores, shape (documents,), whether these are calibrated, and what the next job may reuse.
+        """
         if not documents:
             return torch.zeros(0), self.calibrate, read
         with self._model.lock, torch.inference_mode():
@@ -250,10 +253,9 @@ class QRScorer:
             # The content-free query itself cannot be calibrated by itself: every score would be zero.
             calibrated = self.calibrate and asked.ids != null.ids
             if calibrated:
-                if read.null_mass is None:
-                    read = _Read(read.ids, read.prefix, self._probe(model, read.prefix, null))
-                assert read.null_mass is not None
-                mass = scoring.calibrate(mass, read.null_mass)
+                null_mass = self._probe(model, read.prefix, null) if read.null_mass is None else read.null_mass
+                read = _Read(read.ids, read.prefix, null_mass)
+                mass = scoring.calibrate(mass, null_mass)
         token_scores = mass.sum(dim=0)  # (prefix tokens,)
         return scoring.score_documents(token_scores, asked.document_spans, self.filter_tokens), calibrated, read
 
@@ -297,15 +299,14 @@ class QRScorer:
 
 def embedded_model() -> Path:
     """Folder of the small model inside this package."""
-    with as_file(files("qr_core").joinpath("mini", "model")) as folder:
+    with as_file(files("qr_core.mini").joinpath("model")) as folder:
         return folder
 
 
 def _template(heads: HeadSet, tokenizer: PreTrainedTokenizerBase) -> Template:
     if heads.template == "chat":
         return prompt.chat_template(tokenizer)
-    if heads.template == "reference":
-        assert heads.template_strings is not None  # checked by HeadSet
+    if heads.template_strings is not None:  # a HeadSet with template `reference` has them
         return prompt.reference_template(heads.template_strings.model_dump())
     return prompt.plain_template()
 

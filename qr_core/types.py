@@ -50,7 +50,9 @@ def as_document(value: DocumentLike, index: int) -> Document:
         document = value
     elif isinstance(value, Mapping):
         if "text" not in value:
-            raise InputError(f"document {index} has no 'text' field (it has: {', '.join(map(str, value)) or 'nothing'})")
+            raise InputError(
+                f"document {index} has no 'text' field (it has: {', '.join(map(str, value)) or 'nothing'})"
+            )
         document = Document(value["text"], value.get("title"), value.get("id"))
     else:
         raise InputError(
@@ -127,7 +129,13 @@ class Ranking(Sequence[Hit]):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: query, model, heads and one entry per hit (without the documents' text)."""
         hits = [
-            {"index": h.index, "id": h.document.id, "title": h.document.title, "score": h.score, "relevance": h.relevance}
+            {
+                "index": h.index,
+                "id": h.document.id,
+                "title": h.document.title,
+                "score": h.score,
+                "relevance": h.relevance,
+            }
             for h in self.hits
         ]
         return {**asdict(self), "hits": hits}

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 WORD = re.compile(r"[a-z0-9]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
@@ -254,7 +254,7 @@ class Packs:
         Draw from every 40th neighbourhood, question and book, which training never sees, instead of the others.
     """
 
-    SHARES = {"qa": 0.52, "multihop": 0.10, "books": 0.38}
+    SHARES: ClassVar = {"qa": 0.52, "multihop": 0.10, "books": 0.38}
 
     def __init__(self, folder: Path, held_out: bool = False) -> None:
         self.kinds: dict[str, QAPacks | MultihopPacks | BookPacks] = {}

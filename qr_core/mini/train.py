@@ -190,10 +190,7 @@ def losses(
             tuple(layer.values for layer in out.past_key_values.layers),
         )
         ahead = ids[:, 1:]
-        if joint:
-            known = (owner[1:] == owner[:-1])[None]
-        else:
-            known = valid[:, 1:].to(device)
+        known = (owner[1:] == owner[:-1])[None] if joint else valid[:, 1:].to(device)
         where = known.nonzero()
         where = where[torch.randperm(len(where), device=device)[: recipe.language_tokens]]
         logits = model.lm_head(out.last_hidden_state[where[:, 0], where[:, 1]])
@@ -246,7 +243,8 @@ def train(data: Path, init: Path, out: Path, recipe: Recipe) -> None:
     out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = tokenizer_from(init)
-    model = new_model(recipe, init, tokenizer).to(device).train()
+    model = new_model(recipe, init, tokenizer)
+    torch.nn.Module.to(model, device).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -272,9 +270,7 @@ def train(data: Path, init: Path, out: Path, recipe: Recipe) -> None:
             group["lr"] = learning_rate(recipe, step, min(1.0, spent / (recipe.minutes * 60)))
         language = step % recipe.language_every == 0
         with torch.autocast(device, dtype=torch.bfloat16):
-            retrieval, language_loss, first = losses(
-                model, batches.make(packs.draw(rng), rng), recipe, rng, language
-            )
+            retrieval, language_loss, first = losses(model, batches.make(packs.draw(rng), rng), recipe, rng, language)
         (retrieval + recipe.language_weight * language_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,0 +1,199 @@
+"""Command line: `qrhead rank | heads | demo | eval | bench`.
+
+Answers go to standard output, as a table for people or one JSON object for programs; progress and errors go to
+standard error. Bad input ends with status 2 and one line. Knows nothing of how ranking works.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from qr_core.bench import bench
+from qr_core.cli_common import (
+    Device,
+    DocumentOrder,
+    Dtype,
+    Format,
+    FormatOption,
+    Heads,
+    Model,
+    TemplateOption,
+    err,
+    make_scorer,
+    out,
+    print_json,
+)
+from qr_core.errors import InputError, QRHeadError
+from qr_core.evaluation.cli import evaluate
+from qr_core.terminal import plain, show_ranking
+from qr_core.version import __version__
+
+app = typer.Typer(
+    name="qrhead",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Rank documents by the attention of a language model's query-focused heads.",
+)
+heads_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, help="Published head sets.")
+app.add_typer(heads_app, name="heads")
+app.command("eval")(evaluate)
+app.command("bench")(bench)
+
+
+@app.command()
+def rank(
+    query: Annotated[str, typer.Option(help="What to look for.")],
+    docs: Annotated[
+        str | None, typer.Option(help=".jsonl (id, title, text) or .txt (one document a line), also .gz; - is stdin.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Every text file below this folder.")] = None,
+    model: Model = None,
+    heads: Heads = None,
+    template: TemplateOption = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the best so many. Default: all.")] = None,
+    order: Annotated[
+        DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
+    ] = DocumentOrder.given,
+    calibrate: Annotated[
+        bool | None, typer.Option("--calibrate/--no-calibrate", help="Subtract the N/A query. Default: the head set's.")
+    ] = None,
+    token_filter: Annotated[bool, typer.Option(help="Drop each document's lowest tokens.")] = True,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    allow_model_mismatch: Annotated[
+        bool, typer.Option("--allow-model-mismatch", help="Accept heads found for another model of the same shape.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code from the model's repository run.")
+    ] = False,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Rank documents for a query, best first."""
+    from qr_core.inputs import read_documents, read_folder
+
+    if (docs is None) == (folder is None):
+        raise InputError("pass documents with either --docs or --dir")
+    if docs is not None:
+        documents = read_documents(docs)
+    else:
+        documents, left_out = read_folder(cast(Path, folder))
+        if left_out:
+            named = ", ".join(plain(str(path), 60) for path in left_out[:5])
+            err.print(f"left out {len(left_out)} files that are not UTF-8 text: {named}", soft_wrap=True)
+    scorer = make_scorer(
+        model,
+        heads,
+        template,
+        device,
+        dtype,
+        revision=revision,
+        calibrate=calibrate,
+        filter_tokens=token_filter,
+        allow_model_mismatch=allow_model_mismatch,
+        trust_remote_code=trust_remote_code,
+    )
+    ranking = scorer.rank(query, documents, top_k=top_k, order=order.value)
+    if format_ is Format.json:
+        print_json(ranking.to_dict())
+    else:
+        err.print(plain(f"{len(documents)} documents, model {ranking.model}, heads {ranking.heads}"), soft_wrap=True)
+        show_ranking(out, ranking)
+
+
+@heads_app.callback(invoke_without_command=True)
+def heads_main(context: typer.Context) -> None:
+    """Without a subcommand: list."""
+    if context.invoked_subcommand is None:
+        heads_list()
+
+
+@heads_app.command("list")
+def heads_list(format_: FormatOption = Format.table) -> None:
+    """List the head sets that ship with this package."""
+    from rich.table import Table
+
+    from qr_core.heads import published
+
+    if format_ is Format.json:
+        rows = [
+            {"name": n, "model": s.model, "heads": len(s.heads), "deepest": s.deepest, "default": s.default}
+            for n, s in published().items()
+        ]
+        print_json({"head_sets": rows})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "model", "heads", "deepest layer", "default for its model"):
+        table.add_column(column, no_wrap=True)
+    for name, found in published().items():
+        depth = f"{found.deepest} of {found.config.layers - 1}"
+        table.add_row(name, found.model, str(len(found.heads)), depth, "yes" if found.default else "")
+    out.print(table)
+
+
+@heads_app.command("show")
+def heads_show(name: Annotated[str, typer.Argument(help="A published set or a head-set file.")]) -> None:
+    """Print one head set with its provenance, as JSON."""
+    from qr_core.heads import HeadSet
+
+    print_json(HeadSet.load(name).model_dump(exclude_none=True))
+
+
+@app.command()
+def demo() -> None:
+    """Rank twenty sample support articles for several questions with the embedded model."""
+    from qr_core.inputs import documents_from_json_lines
+
+    samples = files("qr_core.demo")
+    documents = documents_from_json_lines(samples.joinpath("articles.jsonl").read_text("utf-8"), "articles.jsonl")
+    questions = samples.joinpath("questions.txt").read_text("utf-8").splitlines()
+    scorer = make_scorer(None, None, None, None, "auto")
+    listed = ", ".join(f"{layer}-{head}" for layer, chosen in scorer.heads.by_layer().items() for head in chosen)
+    out.print(f"Model {scorer.model_name} (inside the package, offline), reading heads {listed} (layer-head).")
+    out.print(f"{len(documents)} support articles, ranked by the attention those heads pay them.\n")
+    for ranking in scorer.rank_many((question, documents) for question in questions):
+        out.print(f"Question: {ranking.query}", style="bold")
+        show_ranking(out, ranking, limit=3)
+        out.print()
+    out.print("Your own: qrhead rank --query '...' --dir FOLDER   or   --docs FILE.jsonl   (qrhead rank --help)")
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"qrhead {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is loaded, to standard error.")] = False,
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on standard error and status 2."""
+    try:
+        app()
+    except QRHeadError as error:
+        err.print(f"qrhead: {plain(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Command-line parts that several commands share: options, consoles, and how a scorer is made from options.
+
+Knows nothing of any one command.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from qr_core.prompt import TemplateName
+    from qr_core.scorer import QRScorer
+
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
+
+
+class Format(str, Enum):
+    """How an answer is printed."""
+
+    table = "table"
+    json = "json"
+
+
+class DocumentOrder(str, Enum):
+    """Which document stands nearest the query: the last one given, or the first."""
+
+    given = "given"
+    reversed = "reversed"
+
+
+class TemplateChoice(str, Enum):
+    """Prompt templates."""
+
+    chat = "chat"
+    reference = "reference"
+    plain = "plain"
+
+
+Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model. Default: the embedded small model.")]
+Heads = Annotated[
+    str | None, typer.Option(help='A published set, a head-set file, "13-18,8-11" (layer-head), or "all".')
+]
+TemplateOption = Annotated[TemplateChoice | None, typer.Option(help="Prompt template. Default: the head set's.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Table for people, JSON for programs.")]
+
+
+def make_scorer(
+    model: str | None, heads: str | None, template: TemplateChoice | None, device: str | None, dtype: str, **more: Any
+) -> QRScorer:
+    """A scorer from command-line options."""
+    from qr_core.scorer import QRScorer  # imports torch: not before it is needed
+
+    chosen: TemplateName | None = template.value if template else None
+    return QRScorer.from_pretrained(model, heads, template=chosen, device=device, dtype=dtype, **more)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object. Everything but ASCII is escaped, so no text in it can steer a terminal."""
+    typer.echo(json.dumps(value))

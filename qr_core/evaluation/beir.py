@@ -1,0 +1,149 @@
+"""BEIR folders: corpus, queries, judgements, and the candidates that each query's ranking starts from.
+
+    corpus.jsonl      {"_id", "title", "text"}
+    queries.jsonl     {"_id", "text"}
+    qrels/test.tsv    query-id, corpus-id, score, tab-separated, with a header line
+
+Each may end in `.gz`. Knows nothing of scorers or metrics.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qr_core.errors import InputError
+from qr_core.inputs import json_lines, read_text
+from qr_core.types import Document
+
+
+@dataclass(frozen=True)
+class BeirSet:
+    """A test collection, keyed by id."""
+
+    corpus: Mapping[str, Document]
+    queries: Mapping[str, str]
+    qrels: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One query's candidates, in the order in which a system is handed them."""
+
+    query_id: str
+    query: str
+    documents: tuple[Document, ...]
+
+
+def _existing(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise InputError(f"{folder} is no BEIR folder: it has neither {name} nor {name}.gz")
+
+
+def _fields(path: Path, *names: str) -> list[tuple[str, ...]]:
+    rows = []
+    for number, row in json_lines(read_text(path), str(path)):
+        missing = [name for name in names if name != "title" and not isinstance(row.get(name), str)]
+        if missing:
+            raise InputError(f"{path}, line {number}: {missing[0]!r} is missing or not a string")
+        rows.append(tuple(str(row.get(name) or "") for name in names))
+    return rows
+
+
+def read_beir(folder: Path, split: str = "test") -> BeirSet:
+    """Read a BEIR folder.
+
+    Raises
+    ------
+    InputError
+        When a file is missing or malformed; it names the file and line.
+    """
+    corpus = {
+        key: Document(text, title or None, key)
+        for key, title, text in _fields(_existing(folder, "corpus.jsonl"), "_id", "title", "text")
+    }
+    queries = {key: text for key, text in _fields(_existing(folder, "queries.jsonl"), "_id", "text")}  # noqa: C416
+    qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    path = _existing(folder, f"qrels/{split}.tsv")
+    for number, line in enumerate(read_text(path).splitlines()[1:], start=2):
+        parts = line.split("\t")
+        if len(parts) != 3 or not parts[2].strip().lstrip("-").isdigit():
+            raise InputError(f"{path}, line {number}: expected query-id, corpus-id, score")
+        qrels[parts[0]][parts[1]] = int(parts[2])
+    return BeirSet(corpus, queries, dict(qrels))
+
+
+def read_candidates(path: Path) -> dict[str, list[str]]:
+    """Candidate ids per query, best first, from a TREC run or from JSON lines with `query-id` and `candidates`.
+
+    Raises
+    ------
+    InputError
+        Naming the malformed line.
+    """
+    text = read_text(path)
+    if text.lstrip().startswith("{"):
+        found = {}
+        for number, row in json_lines(text, str(path)):
+            if not isinstance(row.get("candidates"), list) or "query-id" not in row:
+                raise InputError(f"{path}, line {number}: expected 'query-id' and a list 'candidates'")
+            found[str(row["query-id"])] = [str(key) for key in row["candidates"]]
+        return found
+    ranked: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for number, line in enumerate(text.splitlines(), start=1):
+        parts = line.split()
+        if len(parts) != 6 or not parts[3].isdigit():
+            raise InputError(f"{path}, line {number}: expected 'query Q0 document rank score tag'")
+        ranked[parts[0]].append((int(parts[3]), parts[2]))
+    return {query: [key for _, key in sorted(rows)] for query, rows in ranked.items()}
+
+
+def pools_from_candidates(data: BeirSet, candidates: Mapping[str, Sequence[str]], depth: int | None) -> list[Pool]:
+    """A pool per judged query, with its first `depth` candidates.
+
+    Raises
+    ------
+    InputError
+        When a judged query has no candidates, or a candidate is not in the corpus.
+    """
+    pools = []
+    for query_id in data.qrels:
+        if query_id not in candidates or query_id not in data.queries:
+            what = "candidates" if query_id in data.queries else "text"
+            raise InputError(f"judged query {query_id} has no {what}")
+        keys = list(candidates[query_id])[:depth]
+        unknown = [key for key in keys if key not in data.corpus]
+        if unknown:
+            raise InputError(f"candidate {unknown[0]} of query {query_id} is not in the corpus")
+        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys)))
+    return pools
+
+
+def pools_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[Pool], int]:
+    """Pools of `size` documents that share the answer's title, drawn and shuffled with `seed`.
+
+    Returns
+    -------
+    tuple of (list of Pool, int)
+        The pools, and how many judged queries were left out because their title has fewer documents.
+    """
+    by_title: dict[str | None, list[str]] = defaultdict(list)
+    for key, document in data.corpus.items():
+        by_title[document.title].append(key)
+    rng = random.Random(seed)
+    pools, left_out = [], 0
+    for query_id, judged in data.qrels.items():
+        golds = [key for key, grade in judged.items() if grade > 0]
+        others = [key for key in by_title[data.corpus[golds[0]].title] if key not in golds] if golds else []
+        if not golds or len(golds) + len(others) < size:
+            left_out += 1
+            continue
+        keys = golds + rng.sample(others, max(0, size - len(golds)))
+        rng.shuffle(keys)
+        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys)))
+    return pools, left_out

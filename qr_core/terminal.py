@@ -1,0 +1,48 @@
+"""Terminal: untrusted text and rankings as a person reads them.
+
+Knows nothing of how a ranking came about.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qr_core.types import Ranking
+
+_BLANKS = re.compile(r"\s+")
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn"}
+
+
+def plain(text: str, width: int | None = None) -> str:
+    """`text` on one line, without control, format and bidirectional characters, cut to `width` characters."""
+    line = _BLANKS.sub(" ", text).strip()
+    if width is not None:
+        line = line[: width * 2]
+    line = "".join(c for c in line if unicodedata.category(c) not in _UNSAFE)
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def show_ranking(console: Console, ranking: Ranking, limit: int | None = None) -> None:
+    """Print a table of hits: rank, score, relevance, id, and the beginning of the document."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("relevance", justify="right")
+    table.add_column("id", no_wrap=True, max_width=24)
+    table.add_column("document", no_wrap=True, overflow="ellipsis")
+    for place, hit in enumerate(ranking[:limit] if limit else ranking, start=1):
+        name = hit.index if hit.document.id is None else hit.document.id
+        title = f"{plain(hit.document.title, 80)}: " if hit.document.title else ""
+        table.add_row(
+            str(place),
+            f"{hit.score:.4f}",
+            f"{hit.relevance:.3f}",
+            Text(plain(str(name), 24)),
+            Text(title + plain(hit.document.text, 200)),
+        )
+    console.print(table)
