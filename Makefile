@@ -26,6 +26,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p langchain_qrhead -p llama_index.postprocessor.qrhead
 
 wheel: $(READY)
 	rm -rf build dist

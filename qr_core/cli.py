@@ -131,11 +131,11 @@ def heads_list(format_: FormatOption = Format.table) -> None:
         print_json({"head_sets": rows})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "model", "heads", "deepest layer", "default for its model"):
-        table.add_column(column, no_wrap=True)
+    for column in ("name", "heads", "deepest layer", "default", "model"):
+        table.add_column(column, no_wrap=column == "name")
     for name, found in published().items():
         depth = f"{found.deepest} of {found.config.layers - 1}"
-        table.add_row(name, found.model, str(len(found.heads)), depth, "yes" if found.default else "")
+        table.add_row(name, str(len(found.heads)), depth, "yes" if found.default else "", found.model)
     out.print(table)
 
 

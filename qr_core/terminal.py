@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qr_core.types import Ranking
+from qr_core.types import Hit, Ranking
 
 _BLANKS = re.compile(r"\s+")
+ID_WIDTH = 24
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
@@ -27,22 +28,26 @@ def plain(text: str, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
+def _name(hit: Hit) -> str | int:
+    return hit.index if hit.document.id is None else hit.document.id
+
+
 def show_ranking(console: Console, ranking: Ranking, limit: int | None = None) -> None:
     """Print a table of hits: rank, score, relevance, id, and the beginning of the document."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("relevance", justify="right")
-    table.add_column("id", no_wrap=True, max_width=24)
-    table.add_column("document", no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    longest_id = max((len(plain(str(_name(hit)), ID_WIDTH)) for hit in ranking), default=2)
+    table.add_column("#", justify="right", width=max(1, len(str(len(ranking)))))
+    table.add_column("score", justify="right", width=8)
+    table.add_column("relevance", justify="right", width=9)
+    table.add_column("id", no_wrap=True, width=max(2, longest_id))
+    table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
     for place, hit in enumerate(ranking[:limit] if limit else ranking, start=1):
-        name = hit.index if hit.document.id is None else hit.document.id
         title = f"{plain(hit.document.title, 80)}: " if hit.document.title else ""
         table.add_row(
             str(place),
             f"{hit.score:.4f}",
             f"{hit.relevance:.3f}",
-            Text(plain(str(name), 24)),
+            Text(plain(str(_name(hit)), ID_WIDTH)),
             Text(title + plain(hit.document.text, 200)),
         )
     console.print(table)

@@ -6,7 +6,7 @@ Knows nothing of models, prompts or attention.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 from qr_core.errors import InputError
@@ -138,4 +138,10 @@ class Ranking(Sequence[Hit]):
             }
             for h in self.hits
         ]
-        return {**asdict(self), "hits": hits}
+        return {
+            "query": self.query,
+            "model": self.model,
+            "heads": self.heads,
+            "calibrated": self.calibrated,
+            "hits": hits,
+        }

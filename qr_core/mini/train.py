@@ -125,20 +125,24 @@ class Batches:
     """Turns packs into tensors with the strings of the `plain` template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, passage_tokens: int) -> None:
-        self.encode = lambda text: tokenizer.encode(text, add_special_tokens=False)
+        self.tokenizer = tokenizer
+        self.passage_tokens = passage_tokens
         self.introduction = self.encode(INTRODUCTION)
         self.late = self.encode(f"{LATE_INSTRUCTION}\n\n{QUERY_LABEL}")
-        self.passage_tokens = passage_tokens
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a piece of a prompt."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _passage(self, number: int, passage: Passage, titled: bool) -> list[int]:
         title = f"{passage.title}\n" if titled and passage.title else ""
-        return list(self.encode(f"[{number}] {title}{passage.text[:4000]}"))[: self.passage_tokens]
+        return self.encode(f"[{number}] {title}{passage.text[:4000]}")[: self.passage_tokens]
 
     def make(self, pack: Pack, rng: random.Random) -> Batch:
         """Titles are shown for two packs in three; the null question is aimed at all passages alike."""
         titled = rng.random() < 0.67
         rows = [self.introduction] + [self._passage(i + 1, p, titled) for i, p in enumerate(pack.passages)]
-        suffixes = [self.late + list(self.encode(q))[:64] for q in [q for q, _ in pack.questions] + [NULL_QUERY]]
+        suffixes = [self.late + self.encode(q)[:64] for q in [q for q, _ in pack.questions] + [NULL_QUERY]]
         targets = torch.zeros(len(suffixes), len(pack.passages))
         for row, (_, golds) in enumerate(pack.questions):
             targets[row, list(golds)] = 1 / len(golds)
@@ -304,7 +308,8 @@ def train(data: Path, init: Path, out: Path, recipe: Recipe) -> None:
                 curve.write(json.dumps(record) + "\n")
             typer.echo(json.dumps(record))
             clock = time.monotonic()
-    model.to(torch.bfloat16).save_pretrained(out / "model")
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
 
 

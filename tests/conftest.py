@@ -1,0 +1,60 @@
+"""Fixtures: tiny models saved to disk, the golden cases, and the embedded scorer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that reaches for the network fails
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qr_core import QRScorer
+
+torch.set_num_threads(1)  # tiny models run slower on more
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> QRScorer:
+    """The embedded model, loaded once."""
+    return QRScorer.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict:
+    """Golden file by family."""
+    return {
+        family: json.loads(gzip.decompress((GOLDEN / f"{family}.json.gz").read_bytes()))
+        for family in ("llama", "qwen2")
+    }
+
+
+@pytest.fixture(scope="session")
+def save_tiny(tmp_path_factory):
+    """Save a model made from a config, with the tokenizer of a golden model, and return its folder."""
+
+    def save(config, tokenizer: str = "tiny-qwen2", seed: int = 0) -> Path:
+        folder = tmp_path_factory.mktemp("model")
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config).to(torch.float32)
+        for name, parameter in model.named_parameters():
+            if "q_norm" in name or "k_norm" in name:  # norms of 1 would hold attention near uniform
+                parameter.data.mul_(3)
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(GOLDEN / tokenizer).save_pretrained(folder)
+        return folder
+
+    return save

@@ -1,0 +1,262 @@
+"""The scorer as callers use it: input, order, reuse, threads, tasks, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from qr_core import ContextLengthError, Document, InputError, QRScorer, prefill, scorer
+from qr_core.prompt import NULL_QUERY
+from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
+
+
+@pytest.fixture(scope="module")
+def tiny() -> QRScorer:
+    return QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1,4-3,3-5", template="plain", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"), [("", "empty"), (" \n", "empty"), (None, "NoneType"), (5, "int"), (b"q", "bytes")]
+)
+def test_unusable_queries(tiny, query, words):
+    with pytest.raises(InputError, match=words):
+        tiny.rank(query, DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("documents", "words"),
+    [
+        ("one string", "type str"),
+        (None, "NoneType"),
+        (["fine", 5], "document 1 is of type int"),
+        ([{"title": "t"}], "document 0 has no 'text' field"),
+        ([{"text": None}], "document 0: 'text' is of type NoneType"),
+        ([{"text": "t", "title": 3}], "document 0: 'title'"),
+        ([{"text": "t", "id": [1]}], "document 0: 'id'"),
+    ],
+)
+def test_unusable_documents(tiny, documents, words):
+    with pytest.raises(InputError, match=words):
+        tiny.rank(QUERY, documents)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, True, "3"])
+def test_unusable_top_k(tiny, top_k):
+    with pytest.raises(InputError, match="top_k"):
+        tiny.rank(QUERY, DOCUMENTS, top_k=top_k)
+
+
+def test_unusable_order(tiny):
+    with pytest.raises(InputError, match="order"):
+        tiny.rank(QUERY, DOCUMENTS, order="sideways")
+
+
+def test_a_prompt_over_the_context_says_by_how_much():
+    small = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="cpu")
+    length = len(small._prompts.build([QUERY], DOCUMENTS)[0].ids)
+    small._context = length
+    small.rank(QUERY, DOCUMENTS)
+    small._context = length - 7
+    with pytest.raises(ContextLengthError, match=f"{length} tokens, 7 more than the context"):
+        small.rank(QUERY, DOCUMENTS)
+
+
+def test_no_documents_load_no_weights():
+    fresh = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="cpu", dtype="float16")
+    ranking = fresh.rank(QUERY, [])
+    assert list(ranking) == []
+    assert fresh._model.loaded_layers == 0
+    assert ranking.to_dict()["hits"] == []
+
+
+def test_documents_in_every_accepted_form(tiny):
+    forms = [DOCUMENTS[0], {"text": DOCUMENTS[1].text, "title": "Bakery", "id": 7}, DOCUMENTS[2].text]
+    ranking = tiny.rank(QUERY, iter(forms))
+    assert in_order(ranking) == in_order(tiny.rank(QUERY, DOCUMENTS))
+    assert {hit.document.id for hit in ranking} == {None, 7}
+
+
+def test_inputs_are_unchanged(tiny):
+    given = [{"text": "a b", "extra": [1]}, {"text": "c"}]
+    copy = json.loads(json.dumps(given))
+    tiny.rank(QUERY, given)
+    assert given == copy
+
+
+def test_scores_are_plain_floats_and_json_safe(tiny):
+    ranking = tiny.rank(QUERY, DOCUMENTS)
+    assert all(type(hit.score) is float and math.isfinite(hit.score) for hit in ranking)
+    assert all(type(hit.relevance) is float and 0 <= hit.relevance <= 1 for hit in ranking)
+    answer = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
+    assert list(answer) == ["query", "model", "heads", "calibrated", "hits"]
+    assert list(answer["hits"][0]) == ["index", "id", "title", "score", "relevance"]
+
+
+def test_duplicates_rank_by_position(tiny):
+    same = Document("The same words again.", "Same", "same-id")
+    ranking = tiny.rank(QUERY, [same, DOCUMENTS[0], same, same])
+    assert sorted(hit.index for hit in ranking) == [0, 1, 2, 3]
+    assert len({hit.score for hit in ranking}) == 4
+
+
+def test_ties_keep_the_callers_order(tiny, monkeypatch):
+    monkeypatch.setattr(scorer.scoring, "score_documents", lambda *_: torch.tensor([1.0, 2.0, 1.0, 2.0]))
+    assert [hit.index for hit in tiny.rank(QUERY, ["a", "b", "c", "d"])] == [1, 3, 0, 2]
+
+
+def test_top_k(tiny):
+    every = tiny.rank(QUERY, DOCUMENTS)
+    assert tiny.rank(QUERY, DOCUMENTS, top_k=2).hits == every.hits[:2]
+    assert tiny.rank(QUERY, DOCUMENTS, top_k=99).hits == every.hits
+
+
+def test_reversed_order_puts_the_first_document_nearest_the_query(tiny):
+    turned = tiny.rank(QUERY, DOCUMENTS, order="reversed")
+    given = tiny.rank(QUERY, DOCUMENTS[::-1])
+    assert in_order(turned) == in_order(given)[::-1]
+    assert in_order(turned) != in_order(tiny.rank(QUERY, DOCUMENTS))
+
+
+def test_switches(tiny):
+    def make(**options):
+        return QRScorer.from_pretrained(
+            GOLDEN / "tiny-llama", "2-1,4-3,3-5", template="plain", device="cpu", **options
+        ).rank(QUERY, DOCUMENTS)
+
+    raw = make(calibrate=False)
+    assert not raw.calibrated
+    assert all(hit.score > 0 for hit in raw)
+    assert in_order(raw) != in_order(make(calibrate=True))
+    assert in_order(make(filter_tokens=False)) != in_order(make())
+
+
+class Counting:
+    """Counts calls of a function that it stands in for."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.function(*args, **kwargs)
+
+
+def test_rank_many_reads_the_same_documents_once(tiny, monkeypatch):
+    fills, probes = Counting(prefill.prefill), Counting(prefill.probe)
+    monkeypatch.setattr(scorer, "prefill", fills)
+    monkeypatch.setattr(scorer, "probe", probes)
+    other = [Document("Something else."), DOCUMENTS[0]]
+    jobs = [(QUERY, DOCUMENTS), ("Who built it?", DOCUMENTS), ("How many loaves?", DOCUMENTS), (QUERY, other)]
+    rankings = tiny.rank_many(jobs)
+    assert fills.calls == 2
+    assert probes.calls == 4 + 2  # the content-free query once per set of documents
+    assert [in_order(r) for r in rankings] == [in_order(tiny.rank(q, d)) for q, d in jobs]
+
+
+def test_rank_many_checks_every_job_before_the_first_runs(tiny, monkeypatch):
+    fills = Counting(prefill.prefill)
+    monkeypatch.setattr(scorer, "prefill", fills)
+    with pytest.raises(InputError, match="empty"):
+        tiny.rank_many([(QUERY, DOCUMENTS), ("", DOCUMENTS)])
+    assert fills.calls == 0
+
+
+def jobs_of(count: int) -> list[tuple[str, list[Document]]]:
+    return [
+        (f"What about number {i}?", [*DOCUMENTS[: 1 + i % 3], Document(f"Number {i} is here.")]) for i in range(count)
+    ]
+
+
+def test_threads_get_their_own_answers(tiny):
+    jobs = jobs_of(24)
+    expected = [tiny.rank(*job) for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda job: tiny.rank(*job), jobs)) == expected
+
+
+def test_tasks_get_their_own_answers_and_leave_the_loop_free(tiny):
+    jobs = jobs_of(12)
+    expected = [tiny.rank(*job) for job in jobs]
+    beats = 0
+
+    async def beat():
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.001)
+            beats += 1
+
+    async def main():
+        heart = asyncio.create_task(beat())
+        found = await asyncio.gather(*(tiny.arank(*job) for job in jobs))
+        heart.cancel()
+        return found
+
+    assert asyncio.run(main()) == expected
+    assert beats > 0
+
+
+def test_a_failed_forward_leaves_the_model_usable(tiny, monkeypatch):
+    expected = tiny.rank(QUERY, DOCUMENTS)
+    own = tiny._model.at_depth(0).config._attn_implementation
+
+    def broken(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.softmax", broken)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.rank(QUERY, DOCUMENTS)
+    assert tiny._model.at_depth(0).config._attn_implementation == own
+    assert tiny.rank(QUERY, DOCUMENTS) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_the_lock_is_held_can_rank(tiny):
+    expected = in_order(tiny.rank(QUERY, DOCUMENTS))
+    asyncio.run(tiny.arank(QUERY, DOCUMENTS))  # the parent has a worker thread
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with tiny._model.lock:
+            held.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - runs in the child
+        code = 1
+        try:
+            same = in_order(tiny.rank(QUERY, DOCUMENTS)) == expected
+            same &= in_order(asyncio.run(tiny.arank(QUERY, DOCUMENTS))) == expected
+            code = 0 if same else 2
+        finally:
+            os._exit(code)
+    done.set()
+    holder.join()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_two_scorers_of_different_models_side_by_side(tiny):
+    other = QRScorer.from_pretrained(GOLDEN / "tiny-qwen2", "1-1,3-2", template="chat", device="cpu")
+    expected = {s.model_name: s.rank(QUERY, DOCUMENTS) for s in (tiny, other)}
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda s: s.rank(QUERY, DOCUMENTS), [tiny, other] * 6))
+    assert all(ranking == expected[ranking.model] for ranking in found)
+
+
+def test_what_it_runs_on_can_be_seen(tiny):
+    assert tiny.model_name == str(GOLDEN / "tiny-llama")
+    assert tiny.heads.deepest == 4
+    assert tiny.tokenizer.decode(tiny.tokenizer.encode("word", add_special_tokens=False)) == "word"
+    assert NULL_QUERY == "N/A"
