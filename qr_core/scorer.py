@@ -36,12 +36,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """What a scorer keeps between two requests with the same documents."""
+class Read:
+    """Documents that were read, for further queries over them: token ids, their prefix, and the `N/A` masses."""
 
     ids: tuple[int, ...]
     prefix: Prefix
     null_mass: Tensor | None  # (heads, prefix tokens)
+
+
+@dataclass(frozen=True)
+class TokenMasses:
+    """Attention mass per head and token.
+
+    Attributes
+    ----------
+    mass : Tensor
+        Float32, shape (heads, tokens before the query); heads by layer, then head, each once. The query's mass, minus
+        that of `N/A` when `calibrated`.
+    document_spans : tuple of (int, int)
+        Half-open token positions of each document, in prompt order.
+    calibrated : bool
+    """
+
+    mass: Tensor
+    document_spans: tuple[tuple[int, int], ...]
+    calibrated: bool
 
 
 class QRScorer:
@@ -217,7 +236,7 @@ class QRScorer:
             raise InputError(f"order is {order!r}: use 'given' or 'reversed'")
         checked = [(_checked_query(query), _checked_documents(documents)) for query, documents in jobs]
         rankings = []
-        read: _Read | None = None
+        read: Read | None = None
         for query, documents in checked:
             placed = documents[::-1] if order == "reversed" else documents
             scores, calibrated, read = self._score(query, placed, read)
@@ -233,31 +252,50 @@ class QRScorer:
         call = partial(self.rank, query, documents, top_k=top_k, order=order)
         return await asyncio.get_running_loop().run_in_executor(self._own_executor(), call)
 
-    def _score(
-        self, query: str, documents: Sequence[Document], read: _Read | None
-    ) -> tuple[Tensor, bool, _Read | None]:
-        """Score `documents` in prompt order.
+    def token_masses(
+        self, query: str, documents: Sequence[Document], read: Read | None = None
+    ) -> tuple[TokenMasses, Read]:
+        """What every selected head pays every token before the query; the step before heads and tokens are summed.
 
-        Returns their scores, shape (documents,), whether these are calibrated, and what the next job may reuse.
+        Parameters
+        ----------
+        query : str
+        documents : sequence of Document
+            In prompt order; at least one.
+        read : Read, optional
+            From the last call. Used when the documents' tokens are the same.
+
+        Raises
+        ------
+        ContextLengthError, NonFiniteError, ModelLoadError
+            As for `rank`.
         """
-        if not documents:
-            return torch.zeros(0), self.calibrate, read
         with self._model.lock, torch.inference_mode():
             asked, null = self._prompts.build([query, NULL_QUERY], documents)
             self._check_length(asked, len(documents))
             model = self._model.at_depth(self.heads.deepest)
             prefix_ids = asked.ids[: asked.query_start]
             if read is None or read.ids != prefix_ids:
-                read = _Read(prefix_ids, self._prefill(model, prefix_ids), None)
+                read = Read(prefix_ids, self._prefill(model, prefix_ids), None)
             mass = self._probe(model, read.prefix, asked)
             # The content-free query itself cannot be calibrated by itself: every score would be zero.
             calibrated = self.calibrate and asked.ids != null.ids
             if calibrated:
                 null_mass = self._probe(model, read.prefix, null) if read.null_mass is None else read.null_mass
-                read = _Read(read.ids, read.prefix, null_mass)
+                read = Read(read.ids, read.prefix, null_mass)
                 mass = scoring.calibrate(mass, null_mass)
-        token_scores = mass.sum(dim=0)  # (prefix tokens,)
-        return scoring.score_documents(token_scores, asked.document_spans, self.filter_tokens), calibrated, read
+        return TokenMasses(mass, asked.document_spans, calibrated), read
+
+    def _score(self, query: str, documents: Sequence[Document], read: Read | None) -> tuple[Tensor, bool, Read | None]:
+        """Score `documents` in prompt order.
+
+        Returns their scores, shape (documents,), whether these are calibrated, and what the next job may reuse.
+        """
+        if not documents:
+            return torch.zeros(0), self.calibrate, read
+        found, read = self.token_masses(query, documents, read)
+        scores = scoring.score_documents(found.mass.sum(dim=0), found.document_spans, self.filter_tokens)
+        return scores, found.calibrated, read
 
     def _prefill(self, model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
         return prefill(model, torch.tensor([ids], device=model.device), self.heads.deepest)

@@ -157,7 +157,7 @@ class MultihopPacks:
         """A pack in which a question may have several answers' passages."""
         pack = Pack()
         asked: list[tuple[str, list[str]]] = []
-        for row in rng.sample(self.rows, 3):
+        for row in rng.sample(self.rows, min(3, len(self.rows))):
             positives = [Passage(p["title"], p["text"]) for p in row["positives"]]
             negatives = [Passage(p["title"], p["text"]) for p in row["negatives"]]
             rng.shuffle(negatives)

@@ -18,96 +18,20 @@ import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from qr_core.capture import Capture
 from qr_core.mini.data import Pack, Packs, Passage
+from qr_core.mini.recipe import Recipe, new_model, tokenizer_from
+from qr_core.mini.select import select_heads
 from qr_core.prefill import Prefix, prefill, probe
 from qr_core.prompt import INTRODUCTION, LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run but its data; written beside the model."""
-
-    layers: int = 3
-    hidden: int = 384
-    heads: int = 6
-    intermediate: int = 1024
-    rope_theta: float = 1e6
-    max_positions: int = 32768
-    read_layers: tuple[int, ...] = (1, 2)
-    learning_rate: float = 7e-4
-    weight_decay: float = 0.01
-    warmup: int = 200
-    minutes: float = 40.0
-    seed: int = 0
-    joint_share: float = 0.15  # steps with the full causal prompt; in the others passages attend to themselves only
-    spread_share: float = 0.3  # of those, steps with gaps between passages, as in long prompts
-    passage_tokens: int = 260
-    null_weight: float = 0.1
-    language_every: int = 4
-    language_weight: float = 0.3
-    language_tokens: int = 256
-
-
-def tokenizer_from(init: Path) -> PreTrainedTokenizerFast:
-    """The WordPiece tokenizer of the initial folder, without the markers that an encoder adds."""
-    spec = json.loads((init / "tokenizer.json").read_text(encoding="utf-8"))
-    spec.update(post_processor=None, truncation=None, padding=None)
-    from tokenizers import Tokenizer
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        eos_token="[SEP]",
-        clean_up_tokenization_spaces=False,
-        model_max_length=Recipe.max_positions,
-    )
-
-
-def new_model(recipe: Recipe, init: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama that starts from MiniLM's word embeddings, with each key projection equal to its query projection.
-
-    Equal projections make every head look at like words from the first step; without that nothing emerges.
-    """
-    torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden,
-            intermediate_size=recipe.intermediate,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.heads,
-            max_position_embeddings=recipe.max_positions,
-            rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
-            rms_norm_eps=1e-6,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    words = load_file(init / "model.safetensors")["embeddings.word_embeddings.weight"].float()
-    words = words - words.mean(dim=0)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.copy_(words * (0.2 / words.std()))
-        model.model.norm.weight.fill_(0.25)
-        for layer in model.model.layers:
-            layer.self_attn.q_proj.weight.normal_(std=0.05)
-            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
-            layer.self_attn.o_proj.weight.mul_(0.4)
-            layer.mlp.down_proj.weight.mul_(0.4)
-    return model
 
 
 @dataclass(frozen=True)
@@ -242,75 +166,99 @@ def held_out_accuracy(
     return float(torch.stack(found).mean())
 
 
+class Run:
+    """A training run in a folder: model, optimiser, and how far it has come."""
+
+    def __init__(self, init: Path, out: Path, recipe: Recipe) -> None:
+        self.out, self.recipe = out, recipe
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.tokenizer = tokenizer_from(init)
+        self.model = new_model(recipe, init, self.tokenizer)
+        torch.nn.Module.to(self.model, self.device).train()
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        rest = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.step, self.spent = 0, 0.0  # steps, and seconds of training
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+        if (out / "checkpoint.pt").exists():
+            state = torch.load(out / "checkpoint.pt", weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.spent = state["step"], state["spent"]
+
+    @property
+    def done(self) -> float:
+        """Share of the run that is over, by time or by steps, whichever is further."""
+        return min(1.0, max(self.spent / (self.recipe.minutes * 60), self.step / self.recipe.max_steps))
+
+    def take_step(self, batch: Batch, rng: random.Random) -> tuple[float, float, float]:
+        """One update; returns the retrieval loss, the language loss and the share of questions answered first."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step, self.done)
+        language = self.step % self.recipe.language_every == 0
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            retrieval, language_loss, first = losses(self.model, batch, self.recipe, rng, language)
+        (retrieval + self.recipe.language_weight * language_loss).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return retrieval.item(), language_loss.item(), first.item()
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint in place of the last one; a kill in between leaves the last one whole."""
+        state: dict[str, Any] = {"step": self.step, "spent": self.spent}
+        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save(state, self.out / "checkpoint.tmp")
+        (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
+
+    def save_model(self) -> None:
+        """Write model and tokenizer as transformers reads them, in bfloat16."""
+        torch.nn.Module.to(self.model, torch.bfloat16)
+        self.model.save_pretrained(self.out / "model")
+        self.tokenizer.save_pretrained(self.out / "model")
+
+
 def train(data: Path, init: Path, out: Path, recipe: Recipe) -> None:
     """Run `recipe` to its end, writing checkpoints, curve and model to `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = tokenizer_from(init)
-    model = new_model(recipe, init, tokenizer)
-    torch.nn.Module.to(model, device).train()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    step, spent = 0, 0.0
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
-    rng = random.Random(recipe.seed * 1_000_003 + step)
-    batches = Batches(tokenizer, recipe.passage_tokens)
+    run = Run(init, out, recipe)
+    rng = random.Random(recipe.seed * 1_000_003 + run.step)
+    batches = Batches(run.tokenizer, recipe.passage_tokens)
     packs, held_out = Packs(data), Packs(data, held_out=True)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     recent: list[tuple[float, float, float]] = []
     clock = time.monotonic()
-    while spent < recipe.minutes * 60:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step, min(1.0, spent / (recipe.minutes * 60)))
-        language = step % recipe.language_every == 0
-        with torch.autocast(device, dtype=torch.bfloat16):
-            retrieval, language_loss, first = losses(model, batches.make(packs.draw(rng), rng), recipe, rng, language)
-        (retrieval + recipe.language_weight * language_loss).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        recent.append((float(retrieval), float(language_loss), float(first)))
-        step += 1
-        spent += time.monotonic() - clock
+    while run.done < 1.0:
+        recent.append(run.take_step(batches.make(packs.draw(rng), rng), rng))
+        run.spent += time.monotonic() - clock
         clock = time.monotonic()
-        if step % 100 == 0:
-            record = {
-                "step": step,
-                "minutes": round(spent / 60, 2),
-                "retrieval": sum(r for r, _, _ in recent) / len(recent),
-                "language": sum(w for _, w, _ in recent) / max(1, sum(w > 0 for _, w, _ in recent)),
-                "first": sum(f for _, _, f in recent) / len(recent),
-            }
-            recent.clear()
-            if step % 500 == 0:
-                with torch.autocast(device, dtype=torch.bfloat16):
-                    record["held_out_first"] = held_out_accuracy(model.eval(), batches, held_out, recipe)
-                model.train()
-                state = {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step,
-                    "spent": spent,
-                }
-                torch.save(state, checkpoint.with_suffix(".tmp"))
-                checkpoint.with_suffix(".tmp").replace(checkpoint)
-            with (out / "curve.jsonl").open("a") as curve:
-                curve.write(json.dumps(record) + "\n")
-            typer.echo(json.dumps(record))
-            clock = time.monotonic()
-    torch.nn.Module.to(model, torch.bfloat16)
-    model.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
+        if run.step % recipe.log_every:
+            continue
+        retrieval, language, first = (sum(column) for column in zip(*recent, strict=True))
+        record = {
+            "step": run.step,
+            "minutes": round(run.spent / 60, 2),
+            "retrieval": retrieval / len(recent),
+            "language": language / max(1, sum(loss > 0 for _, loss, _ in recent)),
+            "first": first / len(recent),
+        }
+        recent.clear()
+        if run.step % recipe.checkpoint_every == 0:
+            with torch.autocast(run.device, dtype=torch.bfloat16):
+                record["held_out_first"] = held_out_accuracy(run.model.eval(), batches, held_out, recipe)
+            run.model.train()
+            run.save_checkpoint()
+        with (out / "curve.jsonl").open("a") as curve:
+            curve.write(json.dumps(record) + "\n")
+        typer.echo(json.dumps(record))
+        clock = time.monotonic()
+    run.save_checkpoint()
+    run.save_model()
+    select_heads(out / "model", held_out)
 
 
 def main(

@@ -1,0 +1,148 @@
+"""The command line as people and programs call it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from qr_core.cli import main
+from tests.helpers import GOLDEN
+
+TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,3-4", "--template", "plain", "--device", "cpu"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the command in this process; returns status, standard output and standard error."""
+
+    def call(*args: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["qrhead", *args])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_rank_as_json(run, tmp_path):
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"text": "a lighthouse", "id": "l", "title": "T"}\n{"text": "an oven"}\n')
+    status, out, _ = run("rank", "--query", "which lamp?", "--docs", str(path), "--format", "json", *TINY)
+    assert status == 0
+    answer = json.loads(out)
+    assert answer["query"] == "which lamp?"
+    assert sorted(hit["index"] for hit in answer["hits"]) == [0, 1]
+    assert {(hit["id"], hit["title"]) for hit in answer["hits"]} == {("l", "T"), (None, None)}
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_rank_table_shows_no_control_characters(run):
+    documents = b'{"text": "evil \\u001b[31m text [bold]", "id": "\\u001b]0;x\\u0007"}'
+    status, out, _ = run("rank", "--query", "q", "--docs", "-", *TINY, stdin=documents)
+    assert status == 0
+    assert "\x1b" not in out
+    assert "[bold]" in out
+
+
+def test_rank_reads_lines_from_standard_input_and_takes_top_k(run):
+    status, out, _ = run(
+        "rank", "--query", "q", "--docs", "-", "--top-k", "1", "--format", "json", *TINY, stdin=b"one\ntwo\n"
+    )
+    assert status == 0
+    assert len(json.loads(out)["hits"]) == 1
+
+
+def test_rank_a_folder_names_what_it_left_out(run, tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.bin").write_bytes(b"\xff\x00")
+    status, out, err = run("rank", "--query", "q", "--dir", str(tmp_path), "--format", "json", *TINY)
+    assert status == 0
+    assert [hit["id"] for hit in json.loads(out)["hits"]] == ["a.txt"]
+    assert "left out 1 files that are not UTF-8 text: b.bin" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--query", "q"], "either --docs or --dir"),
+        (["--query", "q", "--docs", "absent.jsonl"], "cannot read absent.jsonl"),
+        (["--query", " ", "--docs", "-"], "the query is empty"),
+        (["--query", "q", "--docs", "-", "--top-k", "0"], "top_k is 0"),
+        (["--query", "q", "--docs", "-", "--model", "/absent"], "model folder /absent does not exist"),
+        (["--query", "q", "--docs", "-", "--heads", "absent.json"], "no head set 'absent.json'"),
+        (["--query", "q", "--docs", "-", "--heads", "99-0"], "heads outside the model: 99-0"),
+        (["--query", "q", "--docs", "-", "--heads", "qwen2.5-7b-instruct/nq"], "is for Qwen/Qwen2.5-7B-Instruct"),
+        (["--query", "q", "--docs", "-", "--template", "chat", "--heads", "1-1"], "no chat template"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(run, args, words):
+    status, out, err = run("rank", *args, stdin=b"a document\n")
+    assert status == 2
+    assert out == ""
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_unknown_option_is_status_2(run):
+    assert run("rank", "--quary", "q")[0] == 2
+
+
+def test_heads(run):
+    status, out, _ = run("heads")
+    assert status == 0
+    assert "llama-3.1-8b-instruct/lme" in out
+    status, out, _ = run("heads", "list", "--format", "json")
+    assert len(json.loads(out)["head_sets"]) == 8
+    status, out, _ = run("heads", "show", "qwen2.5-7b-instruct/nq")
+    assert json.loads(out)["heads"][0][:2] == [16, 19]
+    status, _, err = run("heads", "show", "absent")
+    assert status == 2
+    assert "no head set 'absent'" in err
+
+
+def test_version(run):
+    from qr_core import __version__
+
+    assert run("--version")[1] == f"qrhead {__version__}\n"
+
+
+def test_demo_finds_the_right_articles(run):
+    status, out, _ = run("demo")
+    assert status == 0
+    blocks = out.split("Question: ")[1:]
+    assert len(blocks) >= 5
+    first = [next(line for line in block.splitlines() if line.strip().startswith("1 ")) for block in blocks]
+    assert [line.split()[3] for line in first] == ["kb-02", "kb-04", "kb-06", "kb-03", "kb-17", "kb-13"]
+    assert "qrhead-mini" in out
+
+
+def test_bench(run):
+    status, out, _ = run(
+        "bench", "--layers", "3", "--deepest", "1", "--tokens", "512", "--hidden", "128", "--dtype", "float32",
+        "--repeats", "1", "--device", "cpu", "--format", "json",
+    )  # fmt: skip
+    assert status == 0
+    report = json.loads(out)
+    assert report["largest_score_difference"] < 1e-5
+    assert set(report["median_seconds"]) == {"plain", "published", "ours"}
+    assert all(size >= 0 for size in report["peak_bytes_above_model"].values())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--layers", "4", "--deepest", "4"], "layer 4 does not exist"),
+        (["--hidden", "200"], "multiple of 128"),
+        (["--dtype", "int8"], "dtype 'int8'"),
+    ],
+)
+def test_bench_bad_options(run, args, words):
+    status, _, err = run("bench", *args)
+    assert status == 2
+    assert words in err

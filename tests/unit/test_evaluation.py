@@ -1,0 +1,128 @@
+"""Data sets, pools, baselines, metrics, and the command that joins them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from qr_core import Document, InputError
+from qr_core.evaluation import beir, metrics
+from qr_core.evaluation.systems import bm25_system
+from tests.helpers import GOLDEN
+from tests.unit.test_cli import run  # noqa: F401 - a fixture
+
+CORPUS = [
+    {"_id": "a1", "title": "Harbour", "text": "The lighthouse was first lit in 1871."},
+    {"_id": "a2", "title": "Harbour", "text": "Ships wait outside at low tide."},
+    {"_id": "a3", "title": "Harbour", "text": "The pier is closed in storms."},
+    {"_id": "b1", "title": "Bakery", "text": "The oven is lit at five."},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, CORPUS)).encode()))
+    queries = [{"_id": "q1", "text": "When was the lighthouse lit?"}, {"_id": "q2", "text": "When is the oven lit?"}]
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\ta1\t1\nq2\tb1\t1\n")
+    (tmp_path / "run.trec").write_text("q1 Q0 a2 1 3.0 x\nq1 Q0 a1 2 2.0 x\nq2 Q0 b1 1 9.0 x\nq2 Q0 a3 2 1.0 x\n")
+    return tmp_path
+
+
+def test_pools_from_a_run(folder):
+    data = beir.read_beir(folder)
+    pools = beir.pools_from_candidates(data, beir.read_candidates(folder / "run.trec"), None)
+    assert [[d.id for d in pool.documents] for pool in pools] == [["a2", "a1"], ["b1", "a3"]]
+    assert pools[0].documents[1] == Document("The lighthouse was first lit in 1871.", "Harbour", "a1")
+    assert [
+        len(p.documents) for p in beir.pools_from_candidates(data, beir.read_candidates(folder / "run.trec"), 1)
+    ] == [1, 1]
+
+
+def test_pools_by_title_are_seeded_and_leave_small_titles_out(folder):
+    data = beir.read_beir(folder)
+    pools, left_out = beir.pools_by_title(data, 3, seed=1)
+    assert left_out == 1
+    assert sorted(d.id for d in pools[0].documents) == ["a1", "a2", "a3"]
+    again, _ = beir.pools_by_title(data, 3, seed=1)
+    assert again == pools
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("queries.jsonl", '{"_id": "q1"}', "line 1: 'text' is missing"),
+        ("qrels/test.tsv", "head\nq1 a1 1\n", "line 2: expected query-id"),
+        ("run.trec", "q1 a1 1\n", "line 1: expected 'query Q0"),
+        ("run.trec", "q1 Q0 zz 1 1.0 x\nq2 Q0 b1 1 1.0 x\n", "candidate zz of query q1"),
+        ("run.trec", "q1 Q0 a1 1 1.0 x\n", "query q2 has no candidates"),
+    ],
+)
+def test_malformed_data_is_named(folder, name, content, words):
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=words):
+        beir.pools_from_candidates(beir.read_beir(folder), beir.read_candidates(folder / "run.trec"), None)
+
+
+def test_a_folder_without_data(tmp_path):
+    with pytest.raises(InputError, match=r"neither corpus\.jsonl nor"):
+        beir.read_beir(tmp_path)
+
+
+def test_metrics_have_linear_gain_and_count_judged_documents_outside_the_pool():
+    values = metrics.per_query({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 1, "b": 3, "outside": 2}})
+    ideal = 3 + 2 / 1.584962500721156 + 1 / 2
+    assert values["nDCG@10"]["q"] == pytest.approx((1 + 3 / 1.584962500721156) / ideal)
+    assert values["R@5"]["q"] == pytest.approx(2 / 3)
+
+
+def test_intervals_hold_the_mean():
+    found = metrics.summary({str(i): i / 10 for i in range(11)})
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["low"] < 0.5 < found["high"]
+    assert metrics.summary({})["mean"] is None
+
+
+def test_bm25_ranks_the_pool():
+    documents = tuple(Document(row["text"], row["title"], row["_id"]) for row in CORPUS)
+    bm25 = bm25_system()
+    scores = bm25(beir.Pool("q", "lighthouse", documents))
+    assert max(range(4), key=scores.__getitem__) == 0
+    assert bm25(beir.Pool("q", "zebra", documents)) == [0.0] * 4
+    assert bm25(beir.Pool("q", "x", (Document(""), Document("")))) == [0.0, 0.0]
+
+
+def test_the_command_writes_what_others_need(run, folder, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    status, printed, _ = run(
+        "eval", "--task", "beir", "--data", str(folder), "--candidates", str(folder / "run.trec"),
+        "--systems", "qr,all,bm25", "--order", "shuffled", "--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1",
+        "--device", "cpu", "--out", str(out), "--format", "json",
+    )  # fmt: skip
+    assert status == 0
+    report = json.loads(printed)
+    assert json.loads((out / "metrics.json").read_text()) == report
+    assert report["systems"]["bm25"]["nDCG@10"]["mean"] == 1.0
+    assert report["systems"]["qr"]["heads"] == "2-1"
+    assert report["systems"]["all"]["heads"] == "all"
+    pools = [json.loads(line) for line in (out / "pools.jsonl").read_text().splitlines()]
+    assert {p["query-id"] for p in pools} == {"q1", "q2"}
+    again = beir.read_candidates(out / "bm25.trec")
+    assert again["q1"][0] == "a1"
+    assert beir.read_candidates(out / "pools.jsonl").keys() == again.keys()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "either --candidates or --pool-by-title"),
+        (["--pool-by-title", "3", "--systems", "magic"], "no system 'magic'"),
+    ],
+)
+def test_the_command_refuses_bad_options(run, folder, args, words):  # noqa: F811
+    status, _, err = run("eval", "--data", str(folder), *args)
+    assert status == 2
+    assert words in err
