@@ -11,6 +11,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test check wheel clean
 
 $(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (about a minute; torch is the large part)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
