@@ -123,7 +123,11 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 def context_length(config: PreTrainedConfig) -> int | None:
     """The most tokens that a prompt may have, or None where the config does not say."""
-    length = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    text = config.get_text_config(decoder=True)
+    length = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    if length and "dynamic" in str(rope.get("rope_type")):  # dynamic NTK is made for prompts beyond that
+        length *= rope.get("factor") or 1
     return int(length) if length else None
 
 
@@ -236,8 +240,8 @@ def _quiet_loading() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def check_readable(model: PreTrainedModel, name: str) -> None:
-    """Compare one short capture with the model's own eager attention, all layers and heads.
+def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS) -> None:
+    """Compare one short capture, of `tokens` tokens, with the model's own eager attention, all layers and heads.
 
     Raises
     ------
@@ -246,8 +250,8 @@ def check_readable(model: PreTrainedModel, name: str) -> None:
     """
     text = model.config.get_text_config(decoder=True)
     layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
-    ids = (torch.arange(TRIAL_TOKENS, device=model.device) * 7 + 3)[None] % int(text.vocab_size)
-    rows = TRIAL_TOKENS - TRIAL_PREFIX
+    ids = (torch.arange(tokens, device=model.device) * 7 + 3)[None] % int(text.vocab_size)
+    rows = tokens - TRIAL_PREFIX
     capture = Capture(
         heads={layer: torch.arange(heads) for layer in range(layers)},
         row_weights=torch.full((1, rows), 1 / rows),

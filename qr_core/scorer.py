@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from qr_core import heads as head_sets
-from qr_core import models, prompt, scoring
+from qr_core import layers, models, prompt, rope, scoring
 from qr_core.capture import Capture
 from qr_core.errors import ContextLengthError, InputError
 from qr_core.heads import HeadSet, HeadShape
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Read:
-    """Documents that were read, for further queries over them: token ids, their prefix, and the `N/A` masses."""
+    """Documents that were read, for further queries over them: token ids and RoPE regime, prefix, `N/A` masses."""
 
-    ids: tuple[int, ...]
+    key: tuple[tuple[int, ...], Hashable]
     prefix: Prefix
     null_mass: Tensor | None  # (heads, prefix tokens)
 
@@ -101,6 +101,8 @@ class QRScorer:
         self._model = model
         self._prompts = PromptBuilder(tokenizer, template)
         self._context = models.context_length(model.config)
+        self._layers = layers.layers_of(model.config)
+        layers.check_readable_layers(self._layers, heads.by_layer(), model_name)
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()
         _scorers.add(self)
@@ -273,17 +275,22 @@ class QRScorer:
         with self._model.lock, torch.inference_mode():
             asked, null = self._prompts.build([query, NULL_QUERY], documents)
             self._check_length(asked, len(documents))
+            layers.check_windows(self._layers, self.heads.by_layer(), len(asked.ids), self.model_name)
             model = self._model.at_depth(self.heads.deepest)
-            prefix_ids = asked.ids[: asked.query_start]
-            if read is None or read.ids != prefix_ids:
-                read = Read(prefix_ids, self._prefill(model, prefix_ids), None)
-            mass = self._probe(model, read.prefix, asked)
-            # The content-free query itself cannot be calibrated by itself: every score would be zero.
-            calibrated = self.calibrate and asked.ids != null.ids
-            if calibrated:
-                null_mass = self._probe(model, read.prefix, null) if read.null_mass is None else read.null_mass
-                read = Read(read.ids, read.prefix, null_mass)
-                mass = scoring.calibrate(mass, null_mass)
+            longest = max(len(asked.ids), len(null.ids))
+            key = (asked.ids[: asked.query_start], rope.regime(model, longest))
+            with rope.held_to(model, longest):
+                if read is None or read.key != key:
+                    read = Read(key, self._prefill(model, key[0]), None)
+                mass = self._probe(model, read.prefix, asked)
+                null_mass = read.null_mass
+                # The content-free query itself cannot be calibrated by itself: every score would be zero.
+                calibrated = self.calibrate and asked.ids != null.ids
+                if calibrated and null_mass is None:
+                    null_mass = self._probe(model, read.prefix, null)
+                    read = Read(key, read.prefix, null_mass)
+        if calibrated and null_mass is not None:
+            mass = scoring.calibrate(mass, null_mass)
         return TokenMasses(mass, asked.document_spans, calibrated), read
 
     def _score(self, query: str, documents: Sequence[Document], read: Read | None) -> tuple[Tensor, bool, Read | None]:

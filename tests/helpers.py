@@ -75,10 +75,12 @@ def eager_model(folder):
 
 def captured_masses(scorer: QRScorer, query: str, documents) -> tuple[torch.Tensor, object]:
     """Raw mass of the scorer's heads on the tokens before the query, shape (heads, tokens), and the prompt."""
-    prompt = scorer._prompts.build([query], documents)[0]
-    with scorer._model.lock, torch.inference_mode():
-        model = scorer._model.at_depth(scorer.heads.deepest)
-        return scorer._probe(model, scorer._prefill(model, prompt.ids[: prompt.query_start]), prompt), prompt
+    before, scorer.calibrate = scorer.calibrate, False
+    try:
+        found, _ = scorer.token_masses(query, documents)
+    finally:
+        scorer.calibrate = before
+    return found.mass, scorer._prompts.build([query], documents)[0]
 
 
 def flat_heads(scorer: QRScorer) -> list[tuple[int, int]]:

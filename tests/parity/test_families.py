@@ -1,90 +1,173 @@
-"""Captured mass equals eager attention on every architecture claimed, and the comparison can fail."""
+"""Captured mass equals eager attention on every architecture claimed, and each feature's absence is noticed."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AttentionInterface, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 
-from qr_core import ModelLoadError, QRScorer, capture, prefill, scorer
-from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model, flat_heads
-
-COMMON = {
-    "vocab_size": 1920,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.4,
-    "max_position_embeddings": 4096,
-}
-CONFIGS = {
-    "llama": LlamaConfig(**COMMON, head_dim=8),
-    "qwen2": Qwen2Config(**COMMON),
-    "qwen3": Qwen3Config(**COMMON, head_dim=16),
-}
-HEADS = "1-3,3-0,3-1,3-5,2-7,0-2"
+from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, rope, scorer
+from tests.architectures import FAMILIES, WINDOW
+from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model
 
 
-@pytest.fixture(scope="module", params=sorted(CONFIGS))
-def loaded(request, save_tiny):
-    """A scorer loaded from disk, its masses' eager equals, and the folder."""
-    folder = save_tiny(CONFIGS[request.param])
-    tiny = QRScorer.from_pretrained(folder, HEADS, template="plain", device="cpu")
+@pytest.fixture(scope="module")
+def saved(save_tiny):
+    """Folder of a family, saved once; weights such as sinks are made to matter."""
+    folders = {}
+
+    def get(family: str):
+        if family not in folders:
+            folders[family] = save_tiny(FAMILIES[family]())
+        return folders[family]
+
+    return get
+
+
+@pytest.fixture
+def compared(saved, monkeypatch):
+    """A loaded scorer over every head of a family, and a function that compares it with eager attention."""
+    monkeypatch.setattr(layers, "check_windows", lambda *_: None)  # masses are compared beyond the window too
+
+    def prepare(family: str, documents=DOCUMENTS):
+        tiny = QRScorer.from_pretrained(saved(family), "all", template="plain", device="cpu")
+        prompt = tiny._prompts.build([QUERY], documents)[0]
+        expected = eager_masses(eager_model(saved(family)), prompt.ids, prompt.query_start).flatten(0, 1)
+        tiny.rank(QUERY, documents)  # loads the weights
+        return lambda: (float((captured_masses(tiny, QUERY, documents)[0] - expected).abs().max()), expected, prompt)
+
+    return prepare
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_captured_mass_equals_eager(compared, family):
+    difference, expected, prompt = compared(family)()
+    assert difference < 1e-5
+    assert len(prompt.ids) > 4 * WINDOW
+    assert float(expected.max()) * expected.shape[1] > 3  # far from uniform: agreement means something
+
+
+def test_longrope_when_only_the_query_crosses_its_limit(saved):
+    """The prefix alone is short, prefix and query together are long: both must use the long frequencies."""
+    tiny = QRScorer.from_pretrained(saved("phi3-straddling"), "all", template="plain", device="cpu")
+    for documents in (DOCUMENTS, DOCUMENTS[:1], DOCUMENTS, DOCUMENTS * 2):  # on both sides, in any order
+        found, prompt = captured_masses(tiny, QUERY, documents)
+        expected = eager_masses(eager_model(saved("phi3-straddling")), prompt.ids, prompt.query_start)
+        assert torch.allclose(found, expected.flatten(0, 1), atol=1e-5)
     prompt = tiny._prompts.build([QUERY], DOCUMENTS)[0]
-    expected = eager_masses(eager_model(folder), prompt.ids, prompt.query_start)
-    tiny.rank(QUERY, DOCUMENTS)  # loads the weights
-    return tiny, torch.stack([expected[layer, head] for layer, head in flat_heads(tiny)]), folder
+    assert prompt.query_start < 135 < len(prompt.ids)
 
 
-def difference(tiny: QRScorer, expected: torch.Tensor) -> float:
-    return float((captured_masses(tiny, QUERY, DOCUMENTS)[0] - expected).abs().max())
+def test_dynamic_ntk_forgets_longer_prompts(saved):
+    tiny = QRScorer.from_pretrained(saved("llama-dynamic-rope"), "all", template="plain", device="cpu")
+    for documents in (DOCUMENTS, DOCUMENTS[:2], DOCUMENTS * 2, DOCUMENTS[:1]):
+        found, prompt = captured_masses(tiny, QUERY, documents)
+        expected = eager_masses(eager_model(saved("llama-dynamic-rope")), prompt.ids, prompt.query_start)
+        assert torch.allclose(found, expected.flatten(0, 1), atol=1e-5)
 
 
-def test_captured_mass_equals_eager(loaded):
-    tiny, expected, _ = loaded
-    assert difference(tiny, expected) < 1e-5
-    uniform = 1 / expected.shape[1]
-    assert float(expected.max()) > 3 * uniform  # attention is sharp: agreement means something
+def without(name):
+    """Attention that ignores one of its arguments."""
+
+    def attend(*args, **kwargs):
+        kwargs.pop(name, None)
+        return capture.capture_attention(*args, **kwargs)
+
+    return attend
 
 
-def test_only_needed_layers_are_loaded(loaded):
-    tiny, _, _ = loaded
-    assert tiny._model.loaded_layers == 4
+def wrong_group(module, query, key, value, *args, **kwargs):
+    return capture.capture_attention(module, query, key.roll(1, dims=1), value.roll(1, dims=1), *args, **kwargs)
 
 
-def test_position_off_by_one_is_noticed(loaded, monkeypatch):
-    tiny, expected, _ = loaded
+def no_mask(module, query, key, value, attention_mask, *args, **kwargs):
+    return capture.capture_attention(module, query, key, value, None, *args, **kwargs)
+
+
+ATTENTION_MUTANTS = {
+    "softcap": ("gemma2", without("softcap")),
+    "sink": ("gpt_oss", without("s_aux")),
+    "scaling": ("granite", without("scaling")),
+    "key group": ("llama", wrong_group),
+    "mask": ("qwen2", no_mask),
+}
+
+
+@pytest.mark.parametrize("feature", ATTENTION_MUTANTS)
+def test_attention_without_the_feature_is_noticed(compared, feature):
+    family, mutant = ATTENTION_MUTANTS[feature]
+    difference = compared(family)
+    AttentionInterface.register(capture.ATTENTION_NAME, mutant)
+    try:
+        assert difference()[0] > 1e-3
+    finally:
+        AttentionInterface.register(capture.ATTENTION_NAME, capture.capture_attention)
+    assert difference()[0] < 1e-5
+
+
+def causal_only(*args, mask_function=None, **kwargs):
+    """A mask that forgets the sliding window."""
+    return eager_mask(*args, mask_function=causal_mask_function, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("feature", "family", "mask"), [("window", "mistral", causal_only), ("kind", "llama", sdpa_mask)]
+)
+def test_a_wrong_mask_is_noticed(compared, feature, family, mask):
+    difference = compared(family)
+    AttentionMaskInterface.register(capture.ATTENTION_NAME, mask)
+    try:
+        assert difference()[0] > 1e-3
+    finally:
+        AttentionMaskInterface.register(capture.ATTENTION_NAME, eager_mask)
+    assert difference()[0] < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
+def test_position_off_by_one_is_noticed(compared, family, monkeypatch):
+    difference = compared(family)
 
     def shifted(model, prefix, input_ids, captured, position_ids=None):
         positions = torch.arange(input_ids.shape[1])[None] + prefix.length + 1
         return prefill.probe(model, prefix, input_ids, captured, positions)
 
     monkeypatch.setattr(scorer, "probe", shifted)
-    assert difference(tiny, expected) > 1e-3
+    assert difference()[0] > 1e-3
 
 
-def _wrong_group(module, query, key, value, *args, **kwargs):
-    """Each query head reads its neighbour's key head."""
-    return capture.capture_attention(module, query, key.roll(1, dims=1), value.roll(1, dims=1), *args, **kwargs)
+@pytest.mark.parametrize("family", ["llama-dynamic-rope", "phi3-straddling"])
+def test_a_wrong_rope_regime_is_noticed(compared, family, monkeypatch):
+    difference = compared(family)
+    held_to = rope.held_to
+    monkeypatch.setattr(rope, "held_to", lambda model, length: held_to(model, 8))
+    assert difference()[0] > 1e-3
 
 
-@pytest.fixture
-def wrong_group():
-    AttentionInterface.register(capture.ATTENTION_NAME, _wrong_group)
-    yield
-    AttentionInterface.register(capture.ATTENTION_NAME, capture.capture_attention)
-
-
-def test_wrong_key_group_is_noticed(loaded, wrong_group):
-    tiny, expected, _ = loaded
-    assert difference(tiny, expected) > 1e-3
-
-
-def test_wrong_attention_is_refused_at_load(loaded, wrong_group):
+@pytest.mark.parametrize("feature", ["softcap", "sink", "scaling", "key group"])
+def test_wrong_attention_is_refused_at_load(saved, feature):
     """The trial at load compares with the model's own eager attention."""
-    _, _, folder = loaded
-    fresh = QRScorer.from_pretrained(folder, "4-1", template="plain", device="cpu", dtype="float32")
-    with pytest.raises(ModelLoadError, match="not computed as this package does"):
-        fresh.rank(QUERY, DOCUMENTS)
+    family, mutant = ATTENTION_MUTANTS[feature]
+    fresh = QRScorer.from_pretrained(saved(family), "3-1", template="plain", device="cpu", dtype="float32")
+    AttentionInterface.register(capture.ATTENTION_NAME, mutant)
+    try:
+        with pytest.raises(ModelLoadError, match="not computed as this package does"):
+            fresh.rank(QUERY, DOCUMENTS)
+    finally:
+        AttentionInterface.register(capture.ATTENTION_NAME, capture.capture_attention)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "cohere2", "ministral", "gemma3-composite"])
+def test_heads_that_cannot_see_the_whole_prompt_are_refused(saved, family):
+    """Layers 0 and 2 slide over 24 tokens, 1 and 3 see everything."""
+    sliding = QRScorer.from_pretrained(saved(family), "2-1", template="plain", device="cpu")
+    with pytest.raises(InputError, match=f"layer 2 .* look {WINDOW} tokens back"):
+        sliding.rank(QUERY, DOCUMENTS)
+    full = QRScorer.from_pretrained(saved(family), "3-1,1-2", template="plain", device="cpu")
+    assert len(full.rank(QUERY, DOCUMENTS)) == 3
+
+
+def test_only_needed_layers_are_loaded(saved):
+    tiny = QRScorer.from_pretrained(saved("llama"), "1-0,2-3", template="plain", device="cpu", dtype="float64")
+    tiny.rank(QUERY, DOCUMENTS)
+    assert tiny._model.loaded_layers == 3

@@ -1,0 +1,94 @@
+"""Layers: which of a model's layers have attention that can be read, and how far back each can look.
+
+Read from the config, by way of the cache that transformers would make for it. Knows nothing of weights or prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
+
+from qr_core.errors import HeadSetError, InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One decoder layer.
+
+    Attributes
+    ----------
+    attends : bool
+        False for linear attention and other layers without attention over keys.
+    window : int or None
+        How many tokens back a sliding or chunked layer looks; None for all.
+    """
+
+    attends: bool
+    window: int | None
+
+
+def layers_of(config: PreTrainedConfig) -> list[Layer]:
+    """What each layer of a config's decoder can look at."""
+    found = []
+    for layer in DynamicCache(config=config).layers:
+        window = getattr(layer, "sliding_window", None)
+        found.append(Layer(isinstance(layer, CacheLayerMixin), None if window is None else int(window)))
+    return found
+
+
+def check_readable_layers(layers: list[Layer], heads: Iterable[int], model: str) -> None:
+    """Refuse heads that lie in, or above, layers without attention over keys.
+
+    Parameters
+    ----------
+    heads : iterable of int
+        The layers that have a selected head.
+
+    Raises
+    ------
+    HeadSetError
+    """
+    selected = sorted(heads)
+    without = [number for number, layer in enumerate(layers) if not layer.attends]
+    inside = [number for number in selected if number in without]
+    if inside:
+        raise HeadSetError(
+            f"layer {inside[0]} of {model} is linear attention, which has no attention weights to read: "
+            f"choose heads in other layers than {_listed(without)}"
+        )
+    below = [number for number in without if selected and number < selected[-1]]
+    if below:
+        raise HeadSetError(
+            f"{model} mixes attention with linear layers ({_listed(below)}), whose state cannot be shared between "
+            "queries: this model is not supported"
+        )
+
+
+def check_windows(layers: list[Layer], heads: Iterable[int], length: int, model: str) -> None:
+    """Refuse a prompt that a selected head cannot see whole.
+
+    Raises
+    ------
+    InputError
+        Naming the layer, its window and the prompt's length.
+    """
+    for number in sorted(heads):
+        window = layers[number].window if number < len(layers) else None
+        if window is not None and length > window:
+            raise InputError(
+                f"heads in layer {number} of {model} look {window} tokens back, and the prompt has {length}: the first "
+                "documents would score nothing. Choose heads in layers without a sliding window, or pass fewer or "
+                "shorter documents"
+            )
+
+
+def _listed(numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:8])
+    return shown if len(numbers) <= 8 else f"{shown}, ..."
