@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qr_core.errors import HeadSetError
-from qr_core.prompt import TemplateName
+from qr_core.prompt import CHAT_ARGUMENTS, TemplateName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -80,6 +80,8 @@ class HeadSet(_Strict):
         `chat`, `reference` or `plain`.
     template_strings : TemplateStrings, optional
         Required for `reference`.
+    template_arguments : dict, optional
+        What the chat template was rendered with (`date_string`, `enable_thinking`); recorded for `chat`.
     layout : str
         `joint`: all documents in one prompt, each seeing those before it.
     criterion : str
@@ -101,6 +103,7 @@ class HeadSet(_Strict):
     config: HeadShape
     template: TemplateName
     template_strings: TemplateStrings | None = None
+    template_arguments: dict[str, str | bool] | None = None
     layout: Literal["joint"] = "joint"
     criterion: str
     data: str
@@ -224,7 +227,9 @@ def _listed(
             f"heads outside the model: {', '.join(wrong)}; {model} has layers 0-{shape.layers - 1} "
             f"and heads 0-{shape.heads - 1}"
         )
-    fields = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
+    fields: dict[str, Any] = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
+    if template == "chat":
+        fields["template_arguments"] = CHAT_ARGUMENTS
     if template == "reference":
         raise HeadSetError(
             "template 'reference' needs the strings that a head set carries: pass a HeadSet or a head-set file "

@@ -84,8 +84,14 @@ def reference_template(strings: Mapping[str, str]) -> Template:
     )
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """The tokenizer's own chat template, rendered once around a sentinel, with `CHAT_ARGUMENTS` pinned.
+def chat_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None) -> Template:
+    """The tokenizer's own chat template, rendered once around a sentinel.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+    arguments : mapping, optional
+        Passed to the template; `CHAT_ARGUMENTS` by default. A head set records those it was found under.
 
     Raises
     ------
@@ -98,7 +104,10 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> Template:
         )
     try:
         rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True, **CHAT_ARGUMENTS
+            [{"role": "user", "content": _SENTINEL}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **(arguments or CHAT_ARGUMENTS),
         )
     except Exception as error:  # a template is a program from the model's folder: anything may come out of it
         raise ModelLoadError(f"the tokenizer's chat template fails: {error}") from error
@@ -171,7 +180,9 @@ class PromptBuilder:
         spec = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
         self._leading = _leading_ids(spec) if template.adds_bos else []
         self._whole = Tokenizer.from_str(json.dumps(spec | {"post_processor": None}))
-        self._without_controls = Tokenizer.from_str(json.dumps(spec | {"post_processor": None, "added_tokens": []}))
+        bare = spec | {"post_processor": None, "added_tokens": []}
+        self._without_controls = Tokenizer.from_str(json.dumps(bare))
+        self._continuing = Tokenizer.from_str(json.dumps(_without_first_blank(bare)))
         self._control_ids = {token["id"] for token in spec["added_tokens"]}
         unknown = getattr(tokenizer, "unk_token_id", None)
         self._unknown_id = -1 if unknown is None else int(unknown)
@@ -278,7 +289,8 @@ class PromptBuilder:
         parts: list[_Tokens] = []
         place = 0
         for start, stop, control in [*cuts, (len(text.string), len(text.string), -1)]:
-            run = self._encode(self._without_controls, text.string[place:start])
+            tokenizer = self._continuing if place else self._without_controls
+            run = self._encode(tokenizer, text.string[place:start])
             parts.append(self._spelled_out(run, text.string, place))
             if control >= 0:
                 parts.append(_Tokens(np.array([control]), np.array([start]), np.array([stop])))
@@ -294,7 +306,7 @@ class PromptBuilder:
                 parts.append(_Tokens(run.ids[i : i + 1], np.array([start]), np.array([end])))
                 continue
             for at in range(start, end):
-                one = self._encode(self._without_controls, string[at])
+                one = self._encode(self._continuing, string[at])
                 parts.append(_Tokens(one.ids, one.starts * 0 + at, one.ends * 0 + at + 1))
         return _joined(parts)
 
@@ -308,6 +320,17 @@ def _joined(parts: Sequence[_Tokens]) -> _Tokens:
         np.concatenate([p.starts for p in parts]),
         np.concatenate([p.ends for p in parts]),
     )
+
+
+def _without_first_blank(spec: Any) -> Any:
+    """A tokenizer's description for text that does not start the prompt: Metaspace adds no blank before it."""
+    if isinstance(spec, list):
+        return [_without_first_blank(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if spec.get("type") == "Metaspace" and spec.get("prepend_scheme") == "first":
+        return spec | {"prepend_scheme": "never"}
+    return {key: value if key == "model" else _without_first_blank(value) for key, value in spec.items()}
 
 
 def _leading_ids(spec: Mapping[str, Any]) -> list[int]:

@@ -350,7 +350,7 @@ def embedded_model() -> Path:
 
 def _template(heads: HeadSet, tokenizer: PreTrainedTokenizerBase) -> Template:
     if heads.template == "chat":
-        return prompt.chat_template(tokenizer)
+        return prompt.chat_template(tokenizer, heads.template_arguments)
     if heads.template_strings is not None:  # a HeadSet with template `reference` has them
         return prompt.reference_template(heads.template_strings.model_dump())
     return prompt.plain_template()
