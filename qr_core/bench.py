@@ -124,7 +124,7 @@ def sides(shape: Shape, model: PreTrainedModel) -> dict[str, Callable[[], Tensor
                 shape.deepest,
             )
             found = probe(model, read, suffix, capture)
-            masses.append(torch.cat([found[layer][0, :, : prefix.shape[1]] for layer in heads]))
+            masses.append(torch.cat([found[layer][0] for layer in heads]))
         summed = scoring.calibrate(masses[0], masses[1]).sum(dim=0)
         return scoring.score_documents(summed, spans)
 

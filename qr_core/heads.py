@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qr_core.errors import HeadSetError
+from qr_core.errors import HeadSetError, ModelLoadError
 from qr_core.prompt import CHAT_ARGUMENTS, TemplateName
 
 if TYPE_CHECKING:
@@ -46,15 +46,25 @@ class HeadShape(_Strict):
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> HeadShape:
-        """Read the shape of a decoder's config (the text part of a composite one)."""
+        """Read the shape of a decoder's config (the text part of a composite one).
+
+        Raises
+        ------
+        ModelLoadError
+            When the config has no attention heads, or no one number of them.
+        """
         text = config.get_text_config(decoder=True)
-        heads = int(text.num_attention_heads)
-        return cls(
-            layers=int(text.num_hidden_layers),
-            heads=heads,
-            kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
-            hidden=int(text.hidden_size),
-        )
+        try:
+            heads = int(text.num_attention_heads)
+            return cls(
+                layers=int(text.num_hidden_layers),
+                heads=heads,
+                kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
+                hidden=int(text.hidden_size),
+            )
+        except (AttributeError, TypeError, ValueError) as error:
+            kind = type(config).__name__
+            raise ModelLoadError(f"{kind} does not describe a decoder with attention heads: not supported") from error
 
 
 class TemplateStrings(_Strict):

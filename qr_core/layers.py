@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
-from qr_core.errors import HeadSetError, InputError
+from qr_core.errors import HeadSetError, InputError, ModelLoadError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -35,9 +35,19 @@ class Layer:
 
 
 def layers_of(config: PreTrainedConfig) -> list[Layer]:
-    """What each layer of a config's decoder can look at."""
+    """What each layer of a config's decoder can look at.
+
+    Raises
+    ------
+    ModelLoadError
+        When transformers cannot make a cache for this config.
+    """
+    try:
+        kinds = DynamicCache(config=config).layers
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelLoadError(f"{type(config).__name__} has no layers that a cache can be made for: {error}") from error
     found = []
-    for layer in DynamicCache(config=config).layers:
+    for layer in kinds:
         window = getattr(layer, "sliding_window", None)
         found.append(Layer(isinstance(layer, CacheLayerMixin), None if window is None else int(window)))
     return found

@@ -23,23 +23,27 @@ from qr_core.capture import Capture, DepthReached, capturing
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+PROBE_BYTES = 256 * 2**20
+"""Float32 attention weights of one layer in one piece of a probe."""
+MIN_PROBE_ROWS = 16
+
 
 class _FillingCache(DynamicCache):
-    """Collects keys and values, and leaves the forward pass when layer `deepest` has delivered its keys."""
+    """Collects keys and values, and leaves the forward pass when layer `leave_at` has delivered its keys."""
 
-    def __init__(self, deepest: int) -> None:
+    def __init__(self, leave_at: int | None) -> None:
         super().__init__()  # no config: every layer keeps all its keys, sliding windows live in the mask alone
-        self.deepest = deepest
+        self.leave_at = leave_at
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
         updated = super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        if layer_idx == self.deepest:
+        if layer_idx == self.leave_at:
             raise DepthReached
         return updated
 
 
 class _ViewLayer(DynamicLayer):
-    """One layer of a prefix as a probe sees it: reads it, adds its own keys for itself, leaves it unchanged."""
+    """One layer of a prefix as a probe sees it: starts from its tensors and grows by new ones, never in place."""
 
     keys: Tensor
     values: Tensor
@@ -51,9 +55,9 @@ class _ViewLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         batch = key_states.shape[0]
-        keys = torch.cat([self.keys.expand(batch, -1, -1, -1), key_states], dim=-2)
-        values = torch.cat([self.values.expand(batch, -1, -1, -1), value_states], dim=-2)
-        return keys, values
+        self.keys = torch.cat([self.keys.expand(batch, -1, -1, -1), key_states], dim=-2)
+        self.values = torch.cat([self.values.expand(batch, -1, -1, -1), value_states], dim=-2)
+        return self.keys, self.values
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,14 @@ class Prefix:
         return int(self.keys[0].shape[-2])
 
     def view(self) -> Cache:
-        """A cache for one forward pass over this prefix; a prefix of batch 1 serves any batch."""
+        """A cache that continues this prefix; a prefix of batch 1 serves any batch."""
         return Cache(layers=[_ViewLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)])
+
+
+def offloaded(model: PreTrainedModel) -> bool:
+    """Whether weights come from CPU or disk layer by layer: hooks that put them back must not be skipped."""
+    devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
+    return "disk" in devices or (len(devices) > 1 and "cpu" in devices)
 
 
 def prefill(model: PreTrainedModel, input_ids: Tensor, deepest: int, position_ids: Tensor | None = None) -> Prefix:
@@ -93,7 +103,7 @@ def prefill(model: PreTrainedModel, input_ids: Tensor, deepest: int, position_id
     position_ids : Tensor, optional
         Shape (batch, tokens); 0, 1, 2, ... by default.
     """
-    cache = _FillingCache(deepest)
+    cache = _FillingCache(None if offloaded(model) else deepest)
     with suppress(DepthReached):
         model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True)
     layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
@@ -107,23 +117,40 @@ def probe(
 ) -> dict[int, Tensor]:
     """Run a suffix over `prefix` through the capturing attention and return the masses it read.
 
+    A long suffix runs in pieces, so that one layer's attention weights stay within `PROBE_BYTES`.
+
     Parameters
     ----------
     input_ids : Tensor
         The suffix, shape (batch, rows).
+    capture : Capture
+        With row weights of shape (batch, rows).
     position_ids : Tensor, optional
         Shape (batch, rows); by default the positions that follow the prefix.
 
     Returns
     -------
     dict of int to Tensor
-        For each layer of `capture.heads`, float32, shape (batch, heads, prefix tokens + rows).
+        For each layer of `capture.heads`, float32, shape (batch, heads of that layer, prefix tokens).
 
     Raises
     ------
     NonFiniteError
         When attention in a chosen layer is NaN or infinite.
     """
-    with capturing(model, capture), suppress(DepthReached):
-        model(input_ids=input_ids, position_ids=position_ids, past_key_values=prefix.view(), use_cache=True)
-    return capture.masses
+    batch, rows = input_ids.shape
+    heads = int(model.config.get_text_config(decoder=True).num_attention_heads)
+    step = max(MIN_PROBE_ROWS, PROBE_BYTES // (4 * batch * heads * (prefix.length + rows)))
+    cache = prefix.view()
+    total: dict[int, Tensor] = {}
+    for start in range(0, rows, step):
+        piece = slice(start, start + step)
+        stop_after = None if offloaded(model) else capture.stop_after
+        part = Capture(capture.heads, capture.row_weights[:, piece], stop_after)
+        places = None if position_ids is None else position_ids[:, piece]
+        with capturing(model, part), suppress(DepthReached):
+            model(input_ids=input_ids[:, piece], position_ids=places, past_key_values=cache, use_cache=True)
+        for layer, mass in part.masses.items():
+            seen = mass[..., : prefix.length]
+            total[layer] = total[layer] + seen if layer in total else seen
+    return total

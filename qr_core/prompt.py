@@ -260,11 +260,11 @@ class PromptBuilder:
 
     def _offenders(self, tokens: _Tokens, text: _Text) -> NDArray[np.intp]:
         """Indices of control tokens that touch a caller's text. An unknown character's token is none."""
-        control = np.isin(tokens.ids, list(self._control_ids))
-        inside = np.zeros_like(control)
-        for start, end in text.data:
-            inside |= (tokens.ends > start) & (tokens.starts < end)
-        candidates = np.flatnonzero(control & inside)
+        candidates = np.flatnonzero(np.isin(tokens.ids, list(self._control_ids)))
+        begins, ends = np.array(text.data).T  # in ascending order, without overlap
+        nearest = np.minimum(np.searchsorted(ends, tokens.starts[candidates], side="right"), len(ends) - 1)
+        inside = (tokens.ends[candidates] > begins[nearest]) & (tokens.starts[candidates] < ends[nearest])
+        candidates = candidates[inside]
         unknown = self._whole.id_to_token(self._unknown_id) if self._unknown_id >= 0 else None
         keep = [
             i

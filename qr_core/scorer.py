@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -116,12 +116,13 @@ class QRScorer:
         template: TemplateName | None = None,
         revision: str | None = None,
         device: str | torch.device | None = None,
-        device_map: str | None = None,
+        device_map: str | Mapping[str, str | int] | None = None,
         dtype: str | torch.dtype = "auto",
         calibrate: bool | None = None,
         filter_tokens: bool = True,
         allow_model_mismatch: bool = False,
         trust_remote_code: bool = False,
+        allow_pickle: bool = False,
     ) -> QRScorer:
         """Check config, tokenizer, heads and template of a model; its weights load at the first score.
 
@@ -138,8 +139,8 @@ class QRScorer:
             Branch, tag or commit on the hub.
         device : str or torch.device, optional
             By default CUDA, then MPS, then CPU.
-        device_map : str, optional
-            Passed to transformers to spread a model over devices; needs accelerate.
+        device_map : str or mapping, optional
+            Passed to transformers to spread a model over devices, CPU and disk among them; needs accelerate.
         dtype : str or torch.dtype
             `auto` (the checkpoint's; see `qr_core.models.ModelSource`) or a torch dtype.
         calibrate : bool, optional
@@ -150,6 +151,8 @@ class QRScorer:
             Accept a head set found for another model or revision of the same shape (a quantised copy, a fine-tune).
         trust_remote_code : bool
             Let code from the model's repository run. Off unless you trust that repository.
+        allow_pickle : bool
+            Read weights that are not safetensors; unpickling can run code from the file.
 
         Raises
         ------
@@ -164,8 +167,9 @@ class QRScorer:
             revision=revision,
             dtype=str(dtype).removeprefix("torch."),
             device=models.pick_device(device),
-            device_map=device_map,
+            device_map=tuple(device_map.items()) if isinstance(device_map, Mapping) else device_map,
             trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
         )
         config = models.load_config(source)
         tokenizer = models.load_tokenizer(source)
@@ -316,7 +320,7 @@ class QRScorer:
             stop_after=self.heads.deepest,
         )
         masses = probe(model, prefix, torch.tensor([suffix], device=model.device), capture)
-        return torch.cat([masses[layer][0, :, : prefix.length].cpu() for layer in sorted(masses)])
+        return torch.cat([masses[layer][0].cpu() for layer in sorted(masses)])
 
     def _check_length(self, asked: Prompt, documents: int) -> None:
         if self._context is not None and len(asked.ids) > self._context:

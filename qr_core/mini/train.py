@@ -139,7 +139,7 @@ def losses(
     )
     places = end + torch.arange(suffixes.shape[1], device=device)
     masses = probe(model.model, prefix, suffixes, capture, places.expand_as(suffixes))
-    per_key = torch.cat([masses[layer] for layer in recipe.read_layers], dim=1).mean(dim=1)[:, : len(owner)]  # (Q, T)
+    per_key = torch.cat([masses[layer] for layer in recipe.read_layers], dim=1).mean(dim=1)  # (Q, T)
     share = torch.zeros(len(suffixes), batch.targets.shape[1] + 1, device=device)
     share = share.index_add(1, owner + 1, per_key)[:, 1:]  # (Q, P)
     log_share = torch.log(share + 1e-6) - torch.log(share.sum(1, keepdim=True) + 1e-6)
