@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION_NAME = "qrhead_capture"
+BLOCK_BYTES = 16 * 2**20
+"""Most attention weights (float32) held at a time: a layer's rows are read in blocks of this size."""
 
 
 class DepthReached(Exception):  # noqa: N818 - a signal, not an error
@@ -93,27 +95,25 @@ def capture_attention(
     capture = _ACTIVE.get()
     if capture is None:
         raise RuntimeError(f"attention function {ATTENTION_NAME!r} ran outside a capture")
-    batch, heads, rows, width = query.shape
-    key_heads, keys = key.shape[1], key.shape[2]
-    # Grouped instead of repeated keys: head h = (h // group, h % group), so a view of the query is enough.
-    grouped = query.reshape(batch, key_heads, heads // key_heads * rows, width)
-    logits = torch.matmul(grouped, key.transpose(2, 3)) * (width**-0.5 if scaling is None else scaling)
-    logits = logits.view(batch, heads, rows, keys).float()
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
-    if attention_mask is not None:
-        logits = logits + attention_mask[..., :keys]
-    if s_aux is None:
-        weights = torch.softmax(logits, dim=-1)
-    else:
-        sinks = s_aux.float().reshape(1, heads, 1, 1).expand(batch, heads, rows, 1)
-        weights = torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :keys]
-
+    batch, heads, rows = query.shape[:3]
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    if layer in capture.heads:
-        chosen = weights[:, capture.heads[layer].to(weights.device)]
-        row_weights = capture.row_weights.to(weights.device)
-        mass = (chosen * row_weights[:, None, :, None]).sum(dim=2)  # (batch, chosen heads, keys), float32
+    keys = key.shape[2]
+    step = max(1, BLOCK_BYTES // (4 * batch * heads * keys))
+    attended: list[Tensor] = []
+    mass: Tensor | None = None
+    for start in range(0, rows, step):
+        block = slice(start, start + step)
+        mask = None if attention_mask is None else attention_mask[..., block, :keys]
+        weights = _weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
+        if layer in capture.heads:
+            chosen = weights[:, capture.heads[layer].to(weights.device)]
+            row_weights = capture.row_weights[:, block].to(weights.device)
+            seen = (chosen * row_weights[:, None, :, None]).sum(dim=2)  # (batch, chosen heads, keys), float32
+            mass = seen if mass is None else mass + seen
+        if layer != capture.stop_after:
+            grouped = weights.to(value.dtype).view(batch, value.shape[1], -1, keys)
+            attended.append(torch.matmul(grouped, value).view(batch, heads, -1, value.shape[-1]))
+    if mass is not None:
         if not bool(torch.isfinite(mass).all()):
             raise NonFiniteError(
                 f"attention in layer {layer} is not finite (NaN or infinity): load the model in another dtype, "
@@ -122,8 +122,27 @@ def capture_attention(
         capture.masses[layer] = mass
     if layer == capture.stop_after:
         raise DepthReached
-    attended = torch.matmul(weights.to(value.dtype).view(batch, key_heads, -1, keys), value)
-    return attended.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None
+    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None, s_aux: Tensor | None
+) -> Tensor:
+    """Post-softmax attention of some rows, float32, shape (batch, heads, rows, keys)."""
+    batch, heads, rows, width = query.shape
+    key_heads, keys = key.shape[1], key.shape[2]
+    # Grouped instead of repeated keys: head h = (h // group, h % group), so a view of the query is enough.
+    grouped = query.reshape(batch, key_heads, heads // key_heads * rows, width)
+    logits = torch.matmul(grouped, key.transpose(2, 3)) * (width**-0.5 if scaling is None else scaling)
+    logits = logits.view(batch, heads, rows, keys).float()
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    if mask is not None:
+        logits = logits + mask
+    if s_aux is None:
+        return torch.softmax(logits, dim=-1)
+    sinks = s_aux.float().reshape(1, heads, 1, 1).expand(batch, heads, rows, 1)
+    return torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :keys]
 
 
 # Registered once, with eager attention's own (additive) mask, and never taken out: other threads may be using it.

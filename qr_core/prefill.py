@@ -10,7 +10,7 @@ Knows nothing of documents, queries or heads: a prefix is token ids, a depth, an
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -22,10 +22,6 @@ from qr_core.capture import Capture, DepthReached, capturing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-PROBE_BYTES = 256 * 2**20
-"""Float32 attention weights of one layer in one piece of a probe."""
-MIN_PROBE_ROWS = 16
 
 
 class _FillingCache(DynamicCache):
@@ -117,8 +113,6 @@ def probe(
 ) -> dict[int, Tensor]:
     """Run a suffix over `prefix` through the capturing attention and return the masses it read.
 
-    A long suffix runs in pieces, so that one layer's attention weights stay within `PROBE_BYTES`.
-
     Parameters
     ----------
     input_ids : Tensor
@@ -138,19 +132,8 @@ def probe(
     NonFiniteError
         When attention in a chosen layer is NaN or infinite.
     """
-    batch, rows = input_ids.shape
-    heads = int(model.config.get_text_config(decoder=True).num_attention_heads)
-    step = max(MIN_PROBE_ROWS, PROBE_BYTES // (4 * batch * heads * (prefix.length + rows)))
-    cache = prefix.view()
-    total: dict[int, Tensor] = {}
-    for start in range(0, rows, step):
-        piece = slice(start, start + step)
-        stop_after = None if offloaded(model) else capture.stop_after
-        part = Capture(capture.heads, capture.row_weights[:, piece], stop_after)
-        places = None if position_ids is None else position_ids[:, piece]
-        with capturing(model, part), suppress(DepthReached):
-            model(input_ids=input_ids[:, piece], position_ids=places, past_key_values=cache, use_cache=True)
-        for layer, mass in part.masses.items():
-            seen = mass[..., : prefix.length]
-            total[layer] = total[layer] + seen if layer in total else seen
-    return total
+    if offloaded(model):
+        capture = replace(capture, stop_after=None)
+    with capturing(model, capture), suppress(DepthReached):
+        model(input_ids=input_ids, position_ids=position_ids, past_key_values=prefix.view(), use_cache=True)
+    return {layer: mass[..., : prefix.length] for layer, mass in capture.masses.items()}

@@ -175,14 +175,14 @@ def jobs_of(count: int) -> list[tuple[str, list[Document]]]:
 
 
 def test_threads_get_their_own_answers(tiny):
-    jobs = jobs_of(24)
+    jobs = jobs_of(50)
     expected = [tiny.rank(*job) for job in jobs]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda job: tiny.rank(*job), jobs)) == expected
 
 
 def test_tasks_get_their_own_answers_and_leave_the_loop_free(tiny):
-    jobs = jobs_of(12)
+    jobs = jobs_of(50)
     expected = [tiny.rank(*job) for job in jobs]
     beats = 0
 
@@ -200,6 +200,23 @@ def test_tasks_get_their_own_answers_and_leave_the_loop_free(tiny):
 
     assert asyncio.run(main()) == expected
     assert beats > 0
+
+
+def test_cancelled_tasks_leave_the_scorer_usable(tiny):
+    jobs = jobs_of(20)
+    expected = [tiny.rank(*job) for job in jobs]
+
+    async def main():
+        tasks = [asyncio.create_task(tiny.arank(*job)) for job in jobs]
+        await asyncio.sleep(0.01)
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(main())
+    assert found[1::2] == expected[1::2]
+    assert all(isinstance(f, asyncio.CancelledError) or f == e for f, e in zip(found[::2], expected[::2], strict=True))
+    assert tiny.rank(*jobs[0]) == expected[0]
 
 
 def test_a_failed_forward_leaves_the_model_usable(tiny, monkeypatch):
