@@ -1,7 +1,11 @@
 """qrhead: rank and prune context by the attention of a language model's query-focused heads.
 
 Source of the method: Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ranking, arXiv 2506.09944.
+Names that need torch are imported when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from qr_core.errors import (
     ContextLengthError,
@@ -11,10 +15,12 @@ from qr_core.errors import (
     NonFiniteError,
     QRHeadError,
 )
-from qr_core.heads import HeadSet
-from qr_core.scorer import QRScorer
 from qr_core.types import Document, Hit, Ranking
 from qr_core.version import __version__
+
+if TYPE_CHECKING:
+    from qr_core.heads import HeadSet
+    from qr_core.scorer import QRScorer
 
 __all__ = [
     "ContextLengthError",
@@ -30,3 +36,15 @@ __all__ = [
     "Ranking",
     "__version__",
 ]
+
+_LATER = {"HeadSet": "qr_core.heads", "QRScorer": "qr_core.scorer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

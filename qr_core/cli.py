@@ -132,7 +132,7 @@ def heads_list(format_: FormatOption = Format.table) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "heads", "deepest layer", "default", "model"):
-        table.add_column(column, no_wrap=column == "name")
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
     for name, found in published().items():
         depth = f"{found.deepest} of {found.config.layers - 1}"
         table.add_row(name, str(len(found.heads)), depth, "yes" if found.default else "", found.model)

@@ -28,8 +28,9 @@ FOLDER_FILE = "qrhead_heads.json"
 """A head set under this name in a model's folder is that model's default."""
 
 MAX_FILE_BYTES = 16 * 2**20
-_PAIRS = re.compile(r"^\s*\d+-\d+(\s*,\s*\d+-\d+)*\s*$")
+_PAIRS = re.compile(r"^\s*\d{1,6}-\d{1,6}(\s*,\s*\d{1,6}-\d{1,6})*\s*$")
 _Index = Annotated[int, Field(ge=0, strict=True)]
+_Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -118,11 +119,11 @@ class HeadSet(_Strict):
     criterion: str
     data: str
     source: str | None = None
-    heads: tuple[tuple[_Index, _Index, float | None], ...] = Field(min_length=1)
+    heads: tuple[tuple[_Index, _Index, _Score | None], ...] = Field(min_length=1)
     calibrate: bool = True
     default: bool = False
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         """Check the fields.
 
         Raises
@@ -173,7 +174,7 @@ class HeadSet(_Strict):
         """
         try:
             fields = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # malformed, too deep, or a number of thousands of digits
             raise HeadSetError(f"head set {origin} is not valid JSON: {error}") from error
         if not isinstance(fields, dict):
             raise HeadSetError(f"head set {origin} is not a JSON object")
@@ -196,16 +197,15 @@ class HeadSet(_Strict):
             return published()[name]
         path = Path(name_or_file)
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise HeadSetError(f"head set {name} is larger than {MAX_FILE_BYTES // 2**20} MiB: not a head set")
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
+            with path.open("rb") as file:
+                raw = file.read(MAX_FILE_BYTES + 1)
+        except (OSError, ValueError) as error:
             raise HeadSetError(
                 f"no head set {name!r}: it is neither a readable file nor a published set ({', '.join(published())})"
             ) from error
-        except UnicodeDecodeError as error:
-            raise HeadSetError(f"head set {name} is not UTF-8 text") from error
-        return cls.from_json(text, name)
+        if len(raw) > MAX_FILE_BYTES:
+            raise HeadSetError(f"head set {name} is larger than {MAX_FILE_BYTES} bytes: not a head set")
+        return cls.from_json(raw.decode("utf-8", errors="replace"), name)
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, one head a line."""
@@ -251,6 +251,7 @@ def _listed(
 def resolve(
     heads: str | Path | HeadSet | None,
     model: str,
+    folder: str,
     revision: str | None,
     shape: HeadShape,
     template: TemplateName | None,
@@ -264,8 +265,8 @@ def resolve(
     heads : str, Path, HeadSet or None
         A published name, a JSON file, `"all"` (every head: In-Context Re-ranking), pairs such as `"13-18,8-11"`, a
         set, or None for the model's own default.
-    model, revision, shape
-        What was loaded: hub id or folder, and its config's shape.
+    model, folder, revision, shape
+        What was loaded: its name, the hub id or folder it came from, and its config's shape.
     template : str, optional
         The template the caller asks for; by default the set's own.
     has_chat_template : bool
@@ -284,11 +285,15 @@ def resolve(
         pairs = [(int(a), int(b)) for a, b in (pair.split("-") for pair in heads.replace(" ", "").split(","))]
         return _listed(pairs, model, shape, chosen, "named by the caller"), heads
     if heads is None:
-        found, name = _default(model, shape)
+        found, name = _default(model, folder, shape)
     elif isinstance(heads, HeadSet):
         found, name = heads, heads.model
-    else:
+    elif isinstance(heads, str | Path):
         found, name = HeadSet.load(heads), str(heads)
+    else:
+        raise HeadSetError(
+            f"heads are of type {type(heads).__name__}: pass a name, a file, '13-18,8-11', 'all' or a HeadSet"
+        )
     _check_belongs(found, name, model, revision, shape, allow_model_mismatch)
     if template is not None and template != found.template:
         raise HeadSetError(
@@ -298,9 +303,9 @@ def resolve(
     return found, name
 
 
-def _default(model: str, shape: HeadShape) -> tuple[HeadSet, str]:
+def _default(model: str, folder: str, shape: HeadShape) -> tuple[HeadSet, str]:
     """The set in the model's folder, or the published default of this hub id."""
-    own = Path(model) / FOLDER_FILE
+    own = Path(folder) / FOLDER_FILE
     if own.is_file():
         return HeadSet.load(own), FOLDER_FILE.removesuffix(".json")
     for name, candidate in published().items():

@@ -47,7 +47,7 @@ def json_lines(text: str, origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # malformed, too deep, or a number of thousands of digits
             raise InputError(f"{origin}, line {number}: not valid JSON ({error})") from error
         if not isinstance(value, dict):
             raise InputError(f'{origin}, line {number}: not a JSON object; expected {{"text": ...}}')
@@ -89,6 +89,8 @@ def read_documents(source: str) -> list[Document]:
         When the file cannot be read, has another ending, or holds a malformed line.
     """
     if source == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed: pass a file, or pipe documents in")
         try:
             text = sys.stdin.buffer.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -118,7 +120,7 @@ def read_folder(folder: Path) -> tuple[list[Document], list[Path]]:
         When the folder does not exist, or a symbolic link in it leads out of it.
     """
     if not folder.is_dir():
-        raise InputError(f"folder {folder} does not exist")
+        raise InputError(f"{folder} is not a folder" if folder.exists() else f"folder {folder} does not exist")
     root = folder.resolve()
     documents, left_out = [], []
     for path in sorted(folder.rglob("*")):

@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -83,11 +82,11 @@ def pick_device(device: str | torch.device | None) -> str:
     """`device` itself, or for None and `auto` the best there is: CUDA, then MPS, then CPU."""
     if device is not None and str(device) != "auto":
         try:
+            torch.empty(0, device=device)
             return str(torch.device(device))
-        except RuntimeError as error:
-            raise ModelLoadError(
-                f"device {str(device)!r} is not one torch knows: use cpu, cuda, cuda:1 or mps"
-            ) from error
+        except (RuntimeError, TypeError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelLoadError(f"device {str(device)!r} cannot be used: {reason}") from error
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -102,9 +101,11 @@ def _readable(source: ModelSource, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        looks_local = source.name.startswith((".", "/", "~")) or Path(source.name).exists()
-        if looks_local and not Path(source.name).is_dir():
-            raise ModelLoadError(f"model folder {source.name} does not exist") from error
+        there = os.path.exists(source.name)  # unlike Path.exists, no name is too odd for it
+        looks_local = source.name.startswith((".", "/", "~")) or there
+        if looks_local and not os.path.isdir(source.name):
+            what = "is a file: pass its folder" if there else "does not exist"
+            raise ModelLoadError(f"model folder {source.name[:200]} {what}") from error
         fix = "check that the folder is complete" if looks_local else "check the name, your access and the network"
         if "trust_remote_code" in str(error):
             fix = "pass trust_remote_code=True only if you trust that code"
@@ -112,7 +113,7 @@ def _readable(source: ModelSource, what: str) -> Iterator[None]:
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
-    """The model's config.
+    """The model's config; checks the dtype's name too.
 
     Raises
     ------
@@ -120,7 +121,9 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
         When the folder or repository is missing or broken, or wants to run its own code.
     """
     with _readable(source, "config"):
-        return cast(PreTrainedConfig, AutoConfig.from_pretrained(source.name, **source.common()))
+        config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source.name, **source.common()))
+    _dtype(source, config)
+    return config
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:

@@ -161,9 +161,10 @@ class QRScorer:
         HeadSetError
             When no heads are known for the model, or the given ones do not belong to it.
         """
-        name = str(embedded_model() if model is None else model)
+        folder = str(embedded_model() if model is None else model)
+        name = EMBEDDED_NAME if model is None else folder
         source = models.ModelSource(
-            name=name,
+            name=folder,
             revision=revision,
             dtype=str(dtype).removeprefix("torch."),
             device=models.pick_device(device),
@@ -176,6 +177,7 @@ class QRScorer:
         head_set, heads_name = head_sets.resolve(
             heads,
             name,
+            folder,
             revision,
             HeadShape.of(config),
             template,
@@ -190,7 +192,7 @@ class QRScorer:
             heads_name=heads_name,
             calibrate=head_set.calibrate if calibrate is None else calibrate,
             filter_tokens=filter_tokens,
-            model_name=head_set.model if model is None else name,
+            model_name=name,
         )
 
     def rank(
@@ -240,7 +242,7 @@ class QRScorer:
             raise InputError(f"top_k is {top_k!r}: use a whole number from 1, or None for all documents")
         if order not in ("given", "reversed"):
             raise InputError(f"order is {order!r}: use 'given' or 'reversed'")
-        checked = [(_checked_query(query), _checked_documents(documents)) for query, documents in jobs]
+        checked = _checked_jobs(jobs)
         rankings = []
         read: Read | None = None
         for query, documents in checked:
@@ -346,6 +348,9 @@ class QRScorer:
             return self._executor
 
 
+EMBEDDED_NAME = "qrhead-mini"
+
+
 def embedded_model() -> Path:
     """Folder of the small model inside this package."""
     with as_file(files("qr_core.mini").joinpath("model")) as folder:
@@ -368,8 +373,19 @@ def _checked_query(query: str) -> str:
     return query
 
 
+def _checked_jobs(jobs: Iterable[tuple[str, Iterable[DocumentLike]]]) -> list[tuple[str, list[Document]]]:
+    if isinstance(jobs, str | bytes | Mapping) or not isinstance(jobs, Iterable):
+        raise InputError(f"jobs are of type {type(jobs).__name__}: pass a list of (query, documents)")
+    checked = []
+    for number, job in enumerate(jobs):
+        if not isinstance(job, Sequence) or isinstance(job, str | bytes) or len(job) != 2:
+            raise InputError(f"job {number} is not a pair of query and documents")
+        checked.append((_checked_query(job[0]), _checked_documents(job[1])))
+    return checked
+
+
 def _checked_documents(documents: Iterable[DocumentLike]) -> list[Document]:
-    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+    if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise InputError(f"documents are of type {type(documents).__name__}: pass a list of documents")
     return [as_document(document, index) for index, document in enumerate(documents)]
 

@@ -28,14 +28,15 @@ def plain(text: str, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
-def _name(hit: Hit) -> str | int:
-    return hit.index if hit.document.id is None else hit.document.id
+def _name(hit: Hit) -> str:
+    """The document's id, or `#` and its position where it has none."""
+    return f"#{hit.index}" if hit.document.id is None else str(hit.document.id)
 
 
 def show_ranking(console: Console, ranking: Ranking, limit: int | None = None) -> None:
     """Print a table of hits: rank, score, relevance, id, and the beginning of the document."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    longest_id = max((len(plain(str(_name(hit)), ID_WIDTH)) for hit in ranking), default=2)
+    longest_id = max((len(plain(_name(hit), ID_WIDTH)) for hit in ranking), default=2)
     table.add_column("#", justify="right", width=max(1, len(str(len(ranking)))))
     table.add_column("score", justify="right", width=8)
     table.add_column("relevance", justify="right", width=9)
@@ -47,7 +48,9 @@ def show_ranking(console: Console, ranking: Ranking, limit: int | None = None) -
             str(place),
             f"{hit.score:.4f}",
             f"{hit.relevance:.3f}",
-            Text(plain(str(_name(hit)), ID_WIDTH)),
+            Text(plain(_name(hit), ID_WIDTH)),
             Text(title + plain(hit.document.text, 200)),
         )
     console.print(table)
+    if len(ranking) and not any(hit.relevance for hit in ranking):
+        console.print("No document stands out: none draws more attention than it does without a query.")

@@ -10,6 +10,7 @@ Each may end in `.gz`. Knows nothing of scorers or metrics.
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ class Pool:
     query_id: str
     query: str
     documents: tuple[Document, ...]
+
+
+_GRADE = re.compile(r"^\s*-?[0-9]{1,6}\s*$")
 
 
 def _existing(folder: Path, name: str) -> Path:
@@ -72,9 +76,11 @@ def read_beir(folder: Path, split: str = "test") -> BeirSet:
     path = _existing(folder, f"qrels/{split}.tsv")
     for number, line in enumerate(read_text(path).splitlines()[1:], start=2):
         parts = line.split("\t")
-        if len(parts) != 3 or not parts[2].strip().lstrip("-").isdigit():
+        if len(parts) != 3 or not _GRADE.match(parts[2]):
             raise InputError(f"{path}, line {number}: expected query-id, corpus-id, score")
         qrels[parts[0]][parts[1]] = int(parts[2])
+    if not qrels:
+        raise InputError(f"{path} holds no judgements")
     return BeirSet(corpus, queries, dict(qrels))
 
 
@@ -97,7 +103,7 @@ def read_candidates(path: Path) -> dict[str, list[str]]:
     ranked: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, line in enumerate(text.splitlines(), start=1):
         parts = line.split()
-        if len(parts) != 6 or not parts[3].isdigit():
+        if len(parts) != 6 or not re.fullmatch(r"[0-9]{1,9}", parts[3]):
             raise InputError(f"{path}, line {number}: expected 'query Q0 document rank score tag'")
         ranked[parts[0]].append((int(parts[3]), parts[2]))
     return {query: [key for _, key in sorted(rows)] for query, rows in ranked.items()}
@@ -138,6 +144,10 @@ def pools_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[Pool], int
     rng = random.Random(seed)
     pools, left_out = [], 0
     for query_id, judged in data.qrels.items():
+        absent = [key for key in judged if key not in data.corpus]
+        if query_id not in data.queries or absent:
+            what = f"document {absent[0]} is not in the corpus" if absent else "query has no text"
+            raise InputError(f"judged query {query_id}: {what}")
         golds = [key for key, grade in judged.items() if grade > 0]
         others = [key for key in by_title[data.corpus[golds[0]].title] if key not in golds] if golds else []
         if not golds or len(golds) + len(others) < size:

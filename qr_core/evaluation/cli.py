@@ -52,13 +52,13 @@ def evaluate(
     task: Annotated[Task, typer.Option(help="Kind of data.")] = Task.beir,  # noqa: ARG001 - more kinds will come
     candidates: Annotated[Path | None, typer.Option(help="TREC run, or JSON lines of query-id and candidates.")] = None,
     pool_by_title: Annotated[
-        int | None, typer.Option(help="Instead of candidates: so many documents that share the answer's title.")
+        int | None, typer.Option(help="Instead of candidates: so many documents that share the answer's title.", min=2)
     ] = None,
-    depth: Annotated[int | None, typer.Option(help="Use only the first so many candidates.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Use only the first so many candidates.", min=1)] = None,
     systems: Annotated[str, typer.Option(help="Comma-separated: qr, all (every head), bm25.")] = "qr,bm25",
     order: Annotated[PoolOrder, typer.Option(help="Order of the candidates in the prompt.")] = PoolOrder.given,
     seed: Annotated[int, typer.Option(help="Seed of drawing, shuffling and intervals.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Only so many queries, drawn with the seed.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many queries, drawn with the seed.", min=1)] = None,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for metrics, runs and pools.")] = None,
     model: Model = None,
     heads: Heads = None,
@@ -84,6 +84,10 @@ def evaluate(
     else:
         pools, left_out = beir.pools_by_title(collection, pool_by_title or 0, seed)
         err.print(f"{left_out} queries left out: fewer than {pool_by_title} documents share their answer's title")
+    if not pools:
+        raise InputError("no query has candidates")
+    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
+        raise InputError(f"--out {out_folder} is a file: name a folder")
     rng = random.Random(seed)
     if limit is not None and limit < len(pools):
         pools = rng.sample(pools, limit)
@@ -91,6 +95,8 @@ def evaluate(
         pools = [replace(p, documents=tuple(rng.sample(p.documents, len(p.documents)))) for p in pools]
 
     wanted = [name.strip() for name in systems.split(",") if name.strip()]
+    if not wanted:
+        raise InputError("--systems names none: use qr, all or bm25")
     built: dict[str, System] = {}
     about: dict[str, Any] = {}
     for name in wanted:

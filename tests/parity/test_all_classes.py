@@ -91,11 +91,11 @@ def reason(message: str) -> str:
     for words, kind in (
         ("linear attention", "linear attention layers"),
         ("mixes attention", "linear attention layers"),
-        ("does not go through", "attention does not go through transformers' attention interface"),
+        ("does not go through", "attention is out of reach: own interface, or no shared prefix"),
         ("not computed as this", "attention is not causal, or not what the capture computes"),
         ("does not describe a decoder", "no attention heads in its config"),
         ("cache can be made", "no attention heads in its config"),
-        ("fails in a trial", "does not run over a shared prefix"),
+        ("fails in a trial", "attention is out of reach: own interface, or no shared prefix"),
     ):
         if words in message:
             return kind

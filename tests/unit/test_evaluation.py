@@ -56,6 +56,8 @@ def test_pools_by_title_are_seeded_and_leave_small_titles_out(folder):
     [
         ("queries.jsonl", '{"_id": "q1"}', "line 1: 'text' is missing"),
         ("qrels/test.tsv", "head\nq1 a1 1\n", "line 2: expected query-id"),
+        ("qrels/test.tsv", "head\nq1\ta1\t--1\n", "line 2: expected query-id"),
+        ("qrels/test.tsv", "head\n", "holds no judgements"),
         ("run.trec", "q1 a1 1\n", "line 1: expected 'query Q0"),
         ("run.trec", "q1 Q0 zz 1 1.0 x\nq2 Q0 b1 1 1.0 x\n", "candidate zz of query q1"),
         ("run.trec", "q1 Q0 a1 1 1.0 x\n", "query q2 has no candidates"),
@@ -120,6 +122,10 @@ def test_the_command_writes_what_others_need(run, folder, tmp_path):  # noqa: F8
     [
         ([], "either --candidates or --pool-by-title"),
         (["--pool-by-title", "3", "--systems", "magic"], "no system 'magic'"),
+        (["--pool-by-title", "3", "--systems", ","], "--systems names none"),
+        (["--pool-by-title", "50"], "no query has candidates"),
+        (["--pool-by-title", "3", "--out", __file__], "is a file"),
+        (["--pool-by-title", "3", "--limit", "0"], "--limit"),
     ],
 )
 def test_the_command_refuses_bad_options(run, folder, args, words):  # noqa: F811

@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def resolved(heads, model="org/model", revision=None, shape=SHAPE, template=None, chat=False, allow=False):
-    return resolve(heads, model, revision, shape, template, chat, allow)
+    return resolve(heads, model, model, revision, shape, template, chat, allow)
 
 
 def test_eight_sets_are_published():
@@ -117,6 +117,9 @@ def test_a_file_is_saved_and_read_back(tmp_path):
         (json.dumps({**FIELDS, "template": "reference"}), "template_strings"),
         (json.dumps({**FIELDS, "template": "mine"}), "template"),
         (json.dumps({**FIELDS, "headz": 1}), "headz"),
+        (json.dumps({**FIELDS, "self": 1}), "self"),
+        (json.dumps({**FIELDS, "heads": [[1, 1, float("nan")]]}), "heads.0.2"),
+        ('{"heads": [[' + "9" * 5000 + ", 1, null]]}", "not valid JSON"),
         (json.dumps({k: v for k, v in FIELDS.items() if k != "config"}), "config"),
         ("[" * 100_000, "not valid JSON"),
     ],
@@ -126,6 +129,19 @@ def test_malformed_files_name_the_fault(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(HeadSetError, match=words):
         HeadSet.load(path)
+
+
+@pytest.mark.parametrize("heads", [[(1, 1)], 5, "a\0b", "9" * 5000 + "-1"])
+def test_heads_of_no_known_form(heads):
+    with pytest.raises(HeadSetError):
+        resolved(heads)
+
+
+def test_the_embedded_model_takes_its_own_sets_only():
+    own = QRScorer.from_pretrained(device="cpu").heads
+    with pytest.raises(HeadSetError, match="is for other/model, not qrhead-mini"):
+        QRScorer.from_pretrained(heads=own.model_copy(update={"model": "other/model"}), device="cpu")
+    assert QRScorer.from_pretrained(heads="1-1", device="cpu").model_name == "qrhead-mini"
 
 
 def test_a_missing_file_names_the_published_sets():

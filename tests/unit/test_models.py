@@ -143,12 +143,18 @@ def test_half_precision_ranks_alike(save_tiny):
 )
 def test_an_impossible_dtype_is_named(copied, option, words):
     with pytest.raises(ModelLoadError, match=words):
-        tiny(copied, **option).rank(QUERY, DOCUMENTS)
+        tiny(copied, **option)
 
 
-def test_an_impossible_device_is_named():
-    with pytest.raises(ModelLoadError, match="device 'gpu0'"):
-        QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="gpu0")
+@pytest.mark.parametrize("device", ["gpu0", "xla", "cuda:99"])
+def test_an_impossible_device_is_named(device):
+    with pytest.raises(ModelLoadError, match=f"device '{device}' cannot be used"):
+        QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device=device)
+
+
+def test_a_file_in_place_of_a_folder():
+    with pytest.raises(ModelLoadError, match="is a file: pass its folder"):
+        tiny(GOLDEN / "tiny-llama" / "model.safetensors")
 
 
 def test_heads_outside_the_model_are_named():

@@ -34,6 +34,7 @@ def test_unusable_queries(tiny, query, words):
     ("documents", "words"),
     [
         ("one string", "type str"),
+        ({"text": "a"}, "type dict"),
         (None, "NoneType"),
         (["fine", 5], "document 1 is of type int"),
         ([{"title": "t"}], "document 0 has no 'text' field"),
@@ -158,6 +159,15 @@ def test_rank_many_reads_the_same_documents_once(tiny, monkeypatch):
     assert fills.calls == 2
     assert probes.calls == 4 + 2  # the content-free query once per set of documents
     assert [in_order(r) for r in rankings] == [in_order(tiny.rank(q, d)) for q, d in jobs]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "words"),
+    [(None, "NoneType"), ("ab", "type str"), (["moon"], "job 0 is not a pair"), ([(QUERY, ["a"]), 5], "job 1")],
+)
+def test_unusable_jobs(tiny, jobs, words):
+    with pytest.raises(InputError, match=words):
+        tiny.rank_many(jobs)
 
 
 def test_rank_many_checks_every_job_before_the_first_runs(tiny, monkeypatch):
