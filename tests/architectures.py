@@ -73,6 +73,7 @@ FAMILIES = {
     "llama-llama3-rope": lambda: _rope(
         "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
     ),
+    "llama-proportional-rope": lambda: _rope("proportional", partial_rotary_factor=0.5),
     "llama-dynamic-rope": lambda: LlamaConfig(
         **{**COMMON, "max_position_embeddings": 64},
         head_dim=8,

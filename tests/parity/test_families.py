@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, rope, scorer
 from tests.architectures import FAMILIES, WINDOW
@@ -40,12 +41,29 @@ def compared(saved, monkeypatch):
     return prepare
 
 
+def test_every_rope_type_is_tried():
+    """Should transformers learn another length-dependent kind, this list must grow."""
+    assert set(ROPE_INIT_FUNCTIONS) <= {"linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "default"}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_captured_mass_equals_eager(compared, family):
     difference, expected, prompt = compared(family)()
     assert difference < 1e-5
     assert len(prompt.ids) > 4 * WINDOW
     assert float(expected.max()) * expected.shape[1] > 3  # far from uniform: agreement means something
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shallow_copy_reads_the_same(saved, family, monkeypatch):
+    """Layers above the deepest selected head are not loaded, and change nothing."""
+    monkeypatch.setattr(layers, "check_windows", lambda *_: None)
+    shallow = QRScorer.from_pretrained(saved(family), "1-1,1-6", template="plain", device="cpu", dtype="float32")
+    alone = shallow.rank(QUERY, DOCUMENTS)
+    assert shallow._model.loaded_layers == 2
+    QRScorer.from_pretrained(saved(family), "3-0", template="plain", device="cpu", dtype="float32")._model.at_depth(3)
+    assert shallow._model.loaded_layers == 4
+    assert [hit.score for hit in shallow.rank(QUERY, DOCUMENTS)] == [hit.score for hit in alone]
 
 
 def test_longrope_when_only_the_query_crosses_its_limit(saved):

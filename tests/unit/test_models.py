@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BloomConfig, FalconConfig, LlamaConfig, Qwen3Config
+from transformers import BloomConfig, FalconConfig, GPTJConfig, LlamaConfig, Qwen3Config
 
 from qr_core import HeadSetError, ModelLoadError, NonFiniteError, QRScorer, models
 from tests.architectures import COMMON
@@ -95,10 +95,13 @@ FALCON = FalconConfig(
 BLOOM = BloomConfig(vocab_size=1920, hidden_size=64, n_layer=2, n_head=4)
 
 
-@pytest.mark.parametrize("config", [FALCON, BLOOM], ids=["falcon", "bloom"])
+GPTJ = GPTJConfig(vocab_size=1920, n_embd=64, n_layer=2, n_head=4, rotary_dim=8)
+
+
+@pytest.mark.parametrize("config", [FALCON, BLOOM, GPTJ], ids=["falcon", "bloom", "gptj"])
 def test_attention_outside_the_interface_is_refused(save_tiny, config):
     scorer = tiny(save_tiny(config), "1-1")
-    with pytest.raises(ModelLoadError, match=r"cannot be scored: the attention of (Falcon|Bloom)Model"):
+    with pytest.raises(ModelLoadError, match=r"cannot be scored: the attention of (Falcon|Bloom|GPTJ)Model"):
         scorer.rank(QUERY, DOCUMENTS)
 
 
