@@ -105,6 +105,9 @@ class HeadSet(_Strict):
         Counted from 0, best first; the score is None where it was not published. A head listed twice counts once.
     calibrate : bool
         Whether the scores of these heads gain from subtracting the content-free query.
+    max_prompt_tokens : int, optional
+        Longest prompt that these heads are good for, where that is less than the model's context; longer input is
+        read in windows.
     default : bool
         Whether this set is used for its model when none is named.
     """
@@ -121,6 +124,7 @@ class HeadSet(_Strict):
     source: str | None = None
     heads: tuple[tuple[_Index, _Index, _Score | None], ...] = Field(min_length=1)
     calibrate: bool = True
+    max_prompt_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
     default: bool = False
 
     def __init__(self, /, **fields: Any) -> None:

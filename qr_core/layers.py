@@ -94,8 +94,8 @@ def check_windows(layers: list[Layer], heads: Iterable[int], length: int, model:
         if window is not None and length > window:
             raise InputError(
                 f"heads in layer {number} of {model} look {window} tokens back, and the prompt has {length}: the first "
-                "documents would score nothing. Choose heads in layers without a sliding window, or pass fewer or "
-                "shorter documents"
+                "documents would score nothing. Choose heads in layers without a sliding window, or read in windows "
+                f"with max_prompt_tokens={window}"
             )
 
 

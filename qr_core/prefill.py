@@ -1,21 +1,24 @@
 """Prefill: run a prompt's shared beginning once and keep its keys and values, up to one layer.
 
-The forward pass is the model's own, under its own attention implementation. It is left as soon as the deepest layer
-that matters has produced its keys: nothing else of that layer, and nothing above it, is computed. A `Prefix` can be
-probed any number of times through throw-away views; it never changes.
+The forward pass is the model's own, under its own attention implementation, over chunks of tokens small enough for a
+byte budget. Each is left as soon as the deepest layer that matters has produced its keys: nothing else of that layer,
+and nothing above it, is computed. A `Prefix` can be probed any number of times through throw-away views; it never
+changes.
 
 Knows nothing of documents, queries or heads: a prefix is token ids, a depth, and tensors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from qr_core.capture import Capture, DepthReached, capturing
@@ -24,11 +27,43 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class _FillingCache(DynamicCache):
+CHUNK_BYTES = {"cpu": 64 * 2**20}
+OTHER_CHUNK_BYTES = 512 * 2**20
+"""Most bytes that a chunk's rows may take, by kind of device: against all keys in a mask, or in the widest layer."""
+SMALLEST_CHUNK = 64
+"""Rows. Fewer would read the weights too often."""
+
+
+class _FillingLayer(DynamicLayer):
+    """One layer's keys and values, written chunk by chunk into room made for all tokens at once."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.room = tokens
+        self.filled = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        count = key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.all_keys = key_states.new_empty((*key_states.shape[:-2], self.room, key_states.shape[-1]))
+            self.all_values = value_states.new_empty((*value_states.shape[:-2], self.room, value_states.shape[-1]))
+        self.all_keys[..., self.filled : self.filled + count, :] = key_states
+        self.all_values[..., self.filled : self.filled + count, :] = value_states
+        self.filled += count
+        self.keys, self.values = self.all_keys[..., : self.filled, :], self.all_values[..., : self.filled, :]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+
+class _FillingCache(Cache):
     """Collects keys and values, and leaves the forward pass when layer `leave_at` has delivered its keys."""
 
-    def __init__(self, leave_at: int | None) -> None:
-        super().__init__()  # no config: every layer keeps all its keys, sliding windows live in the mask alone
+    def __init__(self, tokens: int, leave_at: int | None) -> None:
+        # Every layer keeps all its keys: sliding windows live in the mask alone.
+        super().__init__(layer_class_to_replicate=cast(Any, partial(_FillingLayer, tokens)))
         self.leave_at = leave_at
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
@@ -74,6 +109,11 @@ class Prefix:
         """Number of tokens."""
         return int(self.keys[0].shape[-2])
 
+    @property
+    def bytes(self) -> int:
+        """Memory that keys and values take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
+
     def view(self) -> Cache:
         """A cache that continues this prefix; a prefix of batch 1 serves any batch."""
         return Cache(layers=[_ViewLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)])
@@ -85,7 +125,22 @@ def offloaded(model: PreTrainedModel) -> bool:
     return "disk" in devices or (len(devices) > 1 and "cpu" in devices)
 
 
-def prefill(model: PreTrainedModel, input_ids: Tensor, deepest: int, position_ids: Tensor | None = None) -> Prefix:
+def chunk_rows(model: PreTrainedModel, tokens: int) -> int:
+    """How many of a prompt's `tokens` to run at a time, for `CHUNK_BYTES`."""
+    text = model.config.get_text_config(decoder=True)
+    widest = 4 * max(int(getattr(text, "intermediate_size", None) or 0), 4 * int(text.hidden_size))
+    heads = int(text.num_attention_heads) if text._attn_implementation == "eager" else 1
+    budget = CHUNK_BYTES.get(model.device.type, OTHER_CHUNK_BYTES)
+    return max(SMALLEST_CHUNK, budget // max(widest, 4 * heads * tokens))
+
+
+def prefill(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    deepest: int,
+    position_ids: Tensor | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Prefix:
     """Run `input_ids` through layers 0 to `deepest` and keep every layer's keys and values.
 
     Parameters
@@ -98,10 +153,19 @@ def prefill(model: PreTrainedModel, input_ids: Tensor, deepest: int, position_id
         The last layer whose keys are needed. Of that layer only keys and values are computed.
     position_ids : Tensor, optional
         Shape (batch, tokens); 0, 1, 2, ... by default.
+    progress : callable, optional
+        Told how many tokens were run, after each chunk.
     """
-    cache = _FillingCache(None if offloaded(model) else deepest)
-    with suppress(DepthReached):
-        model(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True)
+    tokens = input_ids.shape[-1]
+    cache = _FillingCache(tokens, None if offloaded(model) else deepest)
+    rows = chunk_rows(model, tokens)
+    for start in range(0, tokens, rows):
+        chunk = slice(start, start + rows)
+        positions = None if position_ids is None else position_ids[..., chunk]
+        with suppress(DepthReached):
+            model(input_ids=input_ids[..., chunk], position_ids=positions, past_key_values=cache, use_cache=True)
+        if progress:
+            progress(min(rows, tokens - start))
     layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
     return Prefix(
         tuple(cast(Tensor, layer.keys) for layer in layers), tuple(cast(Tensor, layer.values) for layer in layers)

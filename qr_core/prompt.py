@@ -10,15 +10,15 @@ Knows nothing of models, heads or scores.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from qr_core.checks import encodable
 from qr_core.errors import InputError, ModelLoadError
 from qr_core.types import Document
 
@@ -36,7 +36,6 @@ CHAT_ARGUMENTS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking
 """Pinned, so that a prompt does not change with the day it is made or with a model's default."""
 
 _SENTINEL = "qrhead-content-9d1f"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,42 @@ class Prompt:
         For each document, in prompt order, its number, title and text. Never empty, never overlapping.
     query_start : int
         First token of the late instruction. From here to the end are the query's tokens (QRHead, section 3).
+    starts, ends : NDArray
+        Int64, shape (tokens,): the characters of each token in the prompt's string.
+    text_starts : tuple of int
+        For each document, where its text (after number and title) begins in the prompt's string.
     """
 
     ids: tuple[int, ...]
     document_spans: tuple[tuple[int, int], ...]
     query_start: int
+    starts: NDArray[np.int64] = field(repr=False, compare=False)
+    ends: NDArray[np.int64] = field(repr=False, compare=False)
+    text_starts: tuple[int, ...] = field(repr=False, compare=False)
+
+    def part_spans(self, document: int, parts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Token spans of parts of one document's text.
+
+        Parameters
+        ----------
+        document : int
+            Its place in the prompt.
+        parts : sequence of (start, end)
+            Half-open character positions in its text, ascending, without overlap.
+
+        Returns
+        -------
+        list of (int, int)
+            A token that two parts share is the first one's; a part without a token of its own has an empty span.
+        """
+        base = self.text_starts[document]
+        free, last = self.document_spans[document]
+        spans = []
+        for start, end in parts:
+            first = max(free, int(np.searchsorted(self.ends[:last], base + start, side="right")))
+            free = max(first, int(np.searchsorted(self.starts[:last], base + end, side="left")))
+            spans.append((first, free))
+        return spans
 
 
 @dataclass(frozen=True)
@@ -142,6 +172,7 @@ class _Text:
     string: str
     body: tuple[int, int]  # everything but the template's prefix and suffix
     documents: list[tuple[int, int]]  # number, title and text
+    text_starts: list[int]
     data: list[tuple[int, int]]  # what came from the caller
     late: int
 
@@ -216,17 +247,35 @@ class PromptBuilder:
             spans.append((first, free))
         query_start = max(free, int(np.searchsorted(tokens.ends, text.late, side="right")))
         shift = len(self._leading)
+        nowhere = np.zeros(shift, dtype=np.int64)
         return Prompt(
             ids=(*self._leading, *tokens.ids.tolist()),
             document_spans=tuple((start + shift, end + shift) for start, end in spans),
             query_start=query_start + shift,
+            starts=np.concatenate([nowhere, tokens.starts]),
+            ends=np.concatenate([nowhere, tokens.ends]),
+            text_starts=tuple(text.text_starts),
         )
+
+    def lengths(self, documents: Sequence[Document]) -> list[int]:
+        """How many tokens each document takes in a prompt, at most: number, title, text and separator."""
+        found = []
+        for number, document in enumerate(documents, start=1):  # one by one: batches start threads, which forks break
+            title = "" if document.title is None else f"{document.title}\n"
+            piece = encodable(f"{self.template.separator}[{number}] {title}{document.text}")
+            ids = self._whole.encode(piece, add_special_tokens=False).ids
+            if not self._control_ids.isdisjoint(ids):
+                ids = self._spelled_out(self._encode(self._continuing, piece), piece, 0).ids.tolist()
+            found.append(len(ids) + 1)  # the one that a neighbour might not share here
+        return found
 
     def _compose(self, query: str, documents: Sequence[Document]) -> _Text:
         template = self.template
         pieces = [template.prefix, template.introduction]
         length = sum(map(len, pieces))
-        spans, data = [], []
+        spans: list[tuple[int, int]] = []
+        data: list[tuple[int, int]] = []
+        text_starts = []
 
         def add(piece: str) -> None:
             nonlocal length
@@ -238,19 +287,21 @@ class PromptBuilder:
             start = length
             add(f"[{number}] ")
             begin = length
-            title = "" if document.title is None else f"{document.title}\n"
-            add(_SURROGATES.sub("\ufffd", title + document.text))
+            if document.title is not None:
+                add(encodable(f"{document.title}\n"))
+            text_starts.append(length)
+            add(encodable(document.text))
             data.append((begin, length))
             spans.append((start, length))
         add(template.separator)
         late = length
         add(f"{LATE_INSTRUCTION}{template.separator}{QUERY_LABEL} ")
         begin = length
-        add(_SURROGATES.sub("\ufffd", query))
+        add(encodable(query))
         data.append((begin, length))
         body = (len(template.prefix), length)
         add(template.suffix)
-        return _Text("".join(pieces), body, spans, data, late)
+        return _Text("".join(pieces), body, spans, text_starts, data, late)
 
     @staticmethod
     def _encode(tokenizer: Tokenizer, string: str) -> _Tokens:

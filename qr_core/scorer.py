@@ -1,70 +1,46 @@
-"""Scorer: rank documents by where the query-focused heads of a language model look.
+"""Scorer: rank documents, or prune them, by where the query-focused heads of a language model look.
 
-    query + documents -> prompt -> prefill -> probe -> calibrate -> score -> Ranking
+    query + documents -> survey (windows -> prompt -> prefill -> probe -> calibrate -> score) -> Ranking or Pruned
 
-Each step is a module of its own; this one only strings them together, once per request, under the model's lock.
+Each step is a module of its own; this one checks what callers hand in and shapes what they get back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
 
+from qr_core import chunking, models, prompt, pruning
 from qr_core import heads as head_sets
-from qr_core import layers, models, prompt, rope, scoring
-from qr_core.capture import Capture
-from qr_core.errors import ContextLengthError, InputError
+from qr_core.checks import check_one_of, check_whole_number, checked_documents, checked_jobs, checked_query
+from qr_core.chunking import TextFormat, UnitName
 from qr_core.heads import HeadSet, HeadShape
-from qr_core.prefill import Prefix, prefill, probe
-from qr_core.prompt import NULL_QUERY, Prompt, PromptBuilder, Template, TemplateName
-from qr_core.types import Document, DocumentLike, Hit, Order, Ranking, as_document
+from qr_core.prompt import PromptBuilder, Template, TemplateName
+from qr_core.pruning import Budget, Candidate, Count, Rendering
+from qr_core.reader import ReadCache, Reader, TokenMasses
+from qr_core.survey import Progress, Result, Survey
+from qr_core.types import Document, DocumentLike, Hit, Order, Pruned, Ranking
+from qr_core.windows import Piece, whole_documents
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-
-@dataclass(frozen=True)
-class Read:
-    """Documents that were read, for further queries over them: token ids and RoPE regime, prefix, `N/A` masses."""
-
-    key: tuple[tuple[int, ...], Hashable]
-    prefix: Prefix
-    null_mass: Tensor | None  # (heads, prefix tokens)
-
-
-@dataclass(frozen=True)
-class TokenMasses:
-    """Attention mass per head and token.
-
-    Attributes
-    ----------
-    mass : Tensor
-        Float32, shape (heads, tokens before the query); heads by layer, then head, each once. The query's mass, minus
-        that of `N/A` when `calibrated`.
-    document_spans : tuple of (int, int)
-        Half-open token positions of each document, in prompt order.
-    calibrated : bool
-    """
-
-    mass: Tensor
-    document_spans: tuple[tuple[int, int], ...]
-    calibrated: bool
+T = TypeVar("T")
 
 
 class QRScorer:
-    """Ranks documents with one model, one head set and one template. Make it with `from_pretrained`.
+    """Ranks and prunes documents with one model, one head set and one template. Make it with `from_pretrained`.
 
     Safe to share between threads and tasks: requests take turns. Weights load at the first request that needs them.
 
@@ -90,22 +66,26 @@ class QRScorer:
         calibrate: bool,
         filter_tokens: bool,
         model_name: str,
+        max_prompt_tokens: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self.heads = heads
         self.heads_name = heads_name
-        self.calibrate = calibrate
         self.filter_tokens = filter_tokens
         self.model_name = model_name
-        self._model = model
-        self._prompts = PromptBuilder(tokenizer, template)
+        check_whole_number("max_prompt_tokens", max_prompt_tokens)
+        self.max_prompt_tokens = max_prompt_tokens
+        self._reader = Reader(model, PromptBuilder(tokenizer, template), heads, calibrate, model_name)
         self._context = models.context_length(model.config)
-        self._layers = layers.layers_of(model.config)
-        layers.check_readable_layers(self._layers, heads.by_layer(), model_name)
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()
         _scorers.add(self)
+
+    @property
+    def calibrate(self) -> bool:
+        """Whether the mass of the content-free query is subtracted."""
+        return self._reader.calibrate
 
     @classmethod
     def from_pretrained(
@@ -120,6 +100,7 @@ class QRScorer:
         dtype: str | torch.dtype = "auto",
         calibrate: bool | None = None,
         filter_tokens: bool = True,
+        max_prompt_tokens: int | None = None,
         allow_model_mismatch: bool = False,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
@@ -147,6 +128,9 @@ class QRScorer:
             Subtract the mass that the content-free query `N/A` gives; by default as the head set says.
         filter_tokens : bool
             Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
+        max_prompt_tokens : int, optional
+            Longer input is read in windows of so many tokens (see `qr_core.windows`); at most the model's context,
+            which is also the default, unless the head set names a shorter length.
         allow_model_mismatch : bool
             Accept a head set found for another model or revision of the same shape (a quantised copy, a fine-tune).
         trust_remote_code : bool
@@ -193,10 +177,17 @@ class QRScorer:
             calibrate=head_set.calibrate if calibrate is None else calibrate,
             filter_tokens=filter_tokens,
             model_name=name,
+            max_prompt_tokens=head_set.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens,
         )
 
     def rank(
-        self, query: str, documents: Iterable[DocumentLike], *, top_k: int | None = None, order: Order = "given"
+        self,
+        query: str,
+        documents: Iterable[DocumentLike],
+        *,
+        top_k: int | None = None,
+        order: Order = "given",
+        progress: Progress | None = None,
     ) -> Ranking:
         """Rank `documents` by their relevance to `query`.
 
@@ -204,12 +195,15 @@ class QRScorer:
         ----------
         query : str
         documents : iterable of str, Document or mapping
-            Mappings have `text` and, if they like, `title` and `id`. All documents share one prompt.
+            Mappings have `text` and, if they like, `title` and `id`. They share one prompt, or as many windows as
+            they need (see `Hit.round`).
         top_k : int, optional
             Return only the best so many; all by default.
         order : str
             `given` puts the documents into the prompt as they come; `reversed` puts the first one nearest the query,
             as the paper does with retrieved lists, whose first is the most promising.
+        progress : callable, optional
+            Called with the tokens read so far and about how many there will be.
 
         Returns
         -------
@@ -221,11 +215,11 @@ class QRScorer:
         InputError
             When the query is empty or not a string, or a document is not usable.
         ContextLengthError
-            When the prompt is longer than the model's context.
+            When the query alone is too long for the model.
         NonFiniteError
             When the model's attention is NaN or infinite.
         """
-        return self.rank_many([(query, documents)], top_k=top_k, order=order)[0]
+        return self.rank_many([(query, documents)], top_k=top_k, order=order, progress=progress)[0]
 
     def rank_many(
         self,
@@ -233,112 +227,181 @@ class QRScorer:
         *,
         top_k: int | None = None,
         order: Order = "given",
+        progress: Progress | None = None,
     ) -> list[Ranking]:
         """Rank several (query, documents) jobs; consecutive jobs with the same documents read them once.
 
         Parameters and errors are those of `rank`. All jobs are checked before the first one runs.
         """
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise InputError(f"top_k is {top_k!r}: use a whole number from 1, or None for all documents")
-        if order not in ("given", "reversed"):
-            raise InputError(f"order is {order!r}: use 'given' or 'reversed'")
-        checked = _checked_jobs(jobs)
+        check_whole_number("top_k", top_k)
+        check_one_of("order", order, Order)
+        cache, before = ReadCache(), None
         rankings = []
-        read: Read | None = None
-        for query, documents in checked:
-            placed = documents[::-1] if order == "reversed" else documents
-            scores, calibrated, read = self._score(query, placed, read)
-            if order == "reversed":
-                scores = scores.flip(0)
-            rankings.append(self._ranking(query, documents, scores, calibrated, top_k))
+        for query, documents in checked_jobs(jobs):
+            if documents != before:
+                cache, before = ReadCache(), documents
+            pieces = whole_documents(documents)
+            found = self._survey(query, documents, pieces, pieces, order, cache, progress)
+            rankings.append(self._ranking(query, documents, found, top_k))
         return rankings
+
+    def prune(
+        self,
+        query: str,
+        documents: str | Iterable[DocumentLike],
+        *,
+        max_tokens: int | None = None,
+        top_k: int | None = None,
+        min_relevance: float | None = None,
+        min_keep: int = 0,
+        unit: UnitName = "sentence",
+        text_format: TextFormat = "text",
+        headings: bool = False,
+        titles: bool = False,
+        ellipsis: str | None = None,
+        tokenizer: PreTrainedTokenizerBase | Count | None = None,
+        order: Order = "given",
+        progress: Progress | None = None,
+    ) -> Pruned:
+        """Keep the parts of a text, or of documents, that matter for `query`.
+
+        Parameters
+        ----------
+        query : str
+        documents : str, or iterable of str, Document or mapping
+            One string is one text, shown to the model in passages.
+        max_tokens : int, optional
+            Most tokens of what is kept. Never exceeded; a unit that does not fit is passed over.
+        top_k : int, optional
+            Most units to keep.
+        min_relevance : float, optional
+            Least relevance of a unit: its share, in [0, 1], of all positive scores of its last pass.
+        min_keep : int
+            So many of the best units are kept whatever their relevance, if `max_tokens` allows.
+        unit : str
+            `document` (of one text: its passages, or the sessions of a chat), `paragraph`, `sentence` or `turn`.
+        text_format : str
+            `text`, `markdown` (headings, lists, tables and code fences stay whole) or `chat` (see `chunking.units`).
+        headings : bool
+            Keep the headings that kept parts of Markdown stand under, within the budget.
+        titles : bool
+            Begin each kept document with its title, within the budget.
+        ellipsis : str, optional
+            Put where something was left out, within the budget.
+        tokenizer : tokenizer or function, optional
+            What `max_tokens` is counted with: a Hugging Face tokenizer (the generator's), or a function from a text
+            to a number. By default the scorer's own.
+        order, progress
+            As for `rank`.
+
+        Returns
+        -------
+        Pruned
+            Every span is `original[start:end]`; spans are in document order and do not overlap. Nothing is kept, and
+            no weights are loaded, when the input is blank.
+
+        Raises
+        ------
+        InputError, ContextLengthError, NonFiniteError
+            As for `rank`, and when nothing says how much to keep.
+        """
+        budget = Budget(max_tokens, top_k, min_relevance, min_keep)
+        rendering = Rendering(ellipsis, headings, titles)
+        count = pruning.counter(tokenizer, self.tokenizer)
+        query = checked_query(query)
+        check_one_of("order", order, Order)
+        check_one_of("unit", unit, UnitName)
+        check_one_of("text_format", text_format, TextFormat)
+        if isinstance(documents, str):
+            texts = [Document(documents)]
+            passages = chunking.passages(documents, "chat" if unit == "turn" else text_format)
+            pieces = [Piece(0, passage.start, passage.end) for passage in passages]
+        else:
+            texts = checked_documents(documents)
+            pieces = whole_documents(texts)
+            passages = []
+        parts = [
+            (number, part)
+            for number, text in enumerate(texts)
+            for part in _units(text.text, unit, text_format, passages)
+        ]
+        units = [Piece(number, part.start, part.end) for number, part in parts]
+        if not units:
+            pieces = []
+        found = self._survey(query, texts, pieces, units, order, ReadCache(), progress)
+        ranked = []
+        for place in found.order:
+            (number, part), standing = parts[place], found.standings[place]
+            ranked.append(Candidate(number, part.start, part.end, standing.score, standing.relevance, part.headings))
+        spans, kept, tokens = pruning.select(texts, ranked, budget, rendering, count)
+        total = sum(map(count, (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)))
+        return Pruned(query, tuple(kept), tuple(spans), tokens, total, self.model_name, self.heads_name, found.windows)
 
     async def arank(
         self, query: str, documents: Iterable[DocumentLike], *, top_k: int | None = None, order: Order = "given"
     ) -> Ranking:
         """`rank` without blocking the event loop, on this scorer's own thread."""
-        call = partial(self.rank, query, documents, top_k=top_k, order=order)
+        return await self.run_async(self.rank, query, documents, top_k=top_k, order=order)
+
+    async def aprune(self, query: str, documents: str | Iterable[DocumentLike], **options: Any) -> Pruned:
+        """`prune` without blocking the event loop, on this scorer's own thread."""
+        return await self.run_async(self.prune, query, documents, **options)
+
+    async def run_async(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run `function` on this scorer's own thread, so that waiters do not fill the event loop's executor."""
+        call = partial(contextvars.copy_context().run, function, *args, **options)
         return await asyncio.get_running_loop().run_in_executor(self._own_executor(), call)
 
-    def token_masses(
-        self, query: str, documents: Sequence[Document], read: Read | None = None
-    ) -> tuple[TokenMasses, Read]:
-        """What every selected head pays every token before the query; the step before heads and tokens are summed.
+    def token_masses(self, query: str, documents: Sequence[Document], cache: ReadCache | None = None) -> TokenMasses:
+        """What every selected head pays every token before the query, all documents in one prompt.
+
+        The step before heads and tokens are summed.
 
         Parameters
         ----------
         query : str
         documents : sequence of Document
             In prompt order; at least one.
-        read : Read, optional
-            From the last call. Used when the documents' tokens are the same.
+        cache : ReadCache, optional
+            Keeps what was read, for further queries over the same documents.
 
         Raises
         ------
-        ContextLengthError, NonFiniteError, ModelLoadError
-            As for `rank`.
+        InputError, NonFiniteError, ModelLoadError
+            As for `Reader.read`.
         """
-        with self._model.lock, torch.inference_mode():
-            asked, null = self._prompts.build([query, NULL_QUERY], documents)
-            self._check_length(asked, len(documents))
-            layers.check_windows(self._layers, self.heads.by_layer(), len(asked.ids), self.model_name)
-            model = self._model.at_depth(self.heads.deepest)
-            longest = max(len(asked.ids), len(null.ids))
-            key = (asked.ids[: asked.query_start], rope.regime(model, longest))
-            with rope.held_to(model, longest):
-                if read is None or read.key != key:
-                    read = Read(key, self._prefill(model, key[0]), None)
-                mass = self._probe(model, read.prefix, asked)
-                null_mass = read.null_mass
-                # The content-free query itself cannot be calibrated by itself: every score would be zero.
-                calibrated = self.calibrate and asked.ids != null.ids
-                if calibrated and null_mass is None:
-                    null_mass = self._probe(model, read.prefix, null)
-                    read = Read(key, read.prefix, null_mass)
-        if calibrated and null_mass is not None:
-            mass = scoring.calibrate(mass, null_mass)
-        return TokenMasses(mass, asked.document_spans, calibrated), read
+        return self._reader.read(*self._reader.build(query, documents), cache)
 
-    def _score(self, query: str, documents: Sequence[Document], read: Read | None) -> tuple[Tensor, bool, Read | None]:
-        """Score `documents` in prompt order.
+    def _survey(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        pieces: Sequence[Piece],
+        units: Sequence[Piece],
+        order: Order,
+        cache: ReadCache,
+        progress: Progress | None,
+    ) -> Result:
+        limits = [n for n in (self._context, self.max_prompt_tokens) if n is not None]
+        return Survey(
+            self._reader,
+            query,
+            documents,
+            limit=min(limits, default=None),
+            order=order,
+            filter_tokens=self.filter_tokens,
+            cache=cache,
+            progress=progress,
+        ).run(pieces, units)
 
-        Returns their scores, shape (documents,), whether these are calibrated, and what the next job may reuse.
-        """
-        if not documents:
-            return torch.zeros(0), self.calibrate, read
-        found, read = self.token_masses(query, documents, read)
-        scores = scoring.score_documents(found.mass.sum(dim=0), found.document_spans, self.filter_tokens)
-        return scores, found.calibrated, read
-
-    def _prefill(self, model: PreTrainedModel, ids: Sequence[int]) -> Prefix:
-        return prefill(model, torch.tensor([ids], device=model.device), self.heads.deepest)
-
-    def _probe(self, model: PreTrainedModel, prefix: Prefix, asked: Prompt) -> Tensor:
-        """Raw mass of every selected head on every prefix token, float32, shape (heads, prefix tokens), on the CPU."""
-        suffix = asked.ids[asked.query_start :]
-        capture = Capture(
-            heads={layer: torch.tensor(chosen) for layer, chosen in self.heads.by_layer().items()},
-            row_weights=torch.full((1, len(suffix)), 1 / len(suffix)),
-            stop_after=self.heads.deepest,
+    def _ranking(self, query: str, documents: Sequence[Document], found: Result, top_k: int | None) -> Ranking:
+        hits = []
+        for place in found.order[:top_k]:
+            stood = found.standings[place]
+            hits.append(Hit(place, stood.score, stood.relevance, documents[place], stood.round, stood.window))
+        return Ranking(
+            query, tuple(hits), self.model_name, self.heads_name, found.calibrated, found.windows, found.rounds
         )
-        masses = probe(model, prefix, torch.tensor([suffix], device=model.device), capture)
-        return torch.cat([masses[layer][0].cpu() for layer in sorted(masses)])
-
-    def _check_length(self, asked: Prompt, documents: int) -> None:
-        if self._context is not None and len(asked.ids) > self._context:
-            raise ContextLengthError(
-                f"the prompt has {len(asked.ids)} tokens, {len(asked.ids) - self._context} more than the context of "
-                f"{self.model_name} ({self._context}): pass fewer or shorter documents ({documents} were given)"
-            )
-
-    def _ranking(
-        self, query: str, documents: Sequence[Document], scores: Tensor, calibrated: bool, top_k: int | None
-    ) -> Ranking:
-        shares = scoring.relevance(scores).tolist()
-        values = scores.tolist()
-        best_first = sorted(range(len(documents)), key=lambda i: (-values[i], i))[:top_k]
-        hits = tuple(Hit(i, values[i], shares[i], documents[i]) for i in best_first)
-        return Ranking(query, hits, self.model_name, self.heads_name, calibrated)
 
     def _own_executor(self) -> ThreadPoolExecutor:
         with self._executor_lock:
@@ -365,29 +428,15 @@ def _template(heads: HeadSet, tokenizer: PreTrainedTokenizerBase) -> Template:
     return prompt.plain_template()
 
 
-def _checked_query(query: str) -> str:
-    if not isinstance(query, str):
-        raise InputError(f"the query is of type {type(query).__name__}: pass a str")
-    if not query.strip():
-        raise InputError("the query is empty: pass a question or a statement to look for")
-    return query
-
-
-def _checked_jobs(jobs: Iterable[tuple[str, Iterable[DocumentLike]]]) -> list[tuple[str, list[Document]]]:
-    if isinstance(jobs, str | bytes | Mapping) or not isinstance(jobs, Iterable):
-        raise InputError(f"jobs are of type {type(jobs).__name__}: pass a list of (query, documents)")
-    checked = []
-    for number, job in enumerate(jobs):
-        if not isinstance(job, Sequence) or isinstance(job, str | bytes) or len(job) != 2:
-            raise InputError(f"job {number} is not a pair of query and documents")
-        checked.append((_checked_query(job[0]), _checked_documents(job[1])))
-    return checked
-
-
-def _checked_documents(documents: Iterable[DocumentLike]) -> list[Document]:
-    if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
-        raise InputError(f"documents are of type {type(documents).__name__}: pass a list of documents")
-    return [as_document(document, index) for index, document in enumerate(documents)]
+def _units(
+    text: str, unit: UnitName, text_format: TextFormat, passages: Sequence[chunking.Unit]
+) -> list[chunking.Unit]:
+    """Units of one document; `passages` are those of a single raw text, empty for documents."""
+    if unit != "document":
+        return chunking.units(text, unit, text_format)
+    if passages:
+        return chunking.sessions(text) if text_format == "chat" else list(passages)
+    return [chunking.Unit(0, len(text))] if text.strip() else []
 
 
 _scorers: weakref.WeakSet[QRScorer] = weakref.WeakSet()

@@ -77,6 +77,34 @@ def score_documents(token_scores: Tensor, spans: Sequence[tuple[int, int]], filt
     return scores
 
 
+def score_parts(
+    token_scores: Tensor, span: tuple[int, int], parts: Sequence[tuple[int, int]], filtered: bool = True
+) -> Tensor:
+    """Sum of the token scores of parts of one document; the filter is that of the whole document.
+
+    Parameters
+    ----------
+    token_scores : Tensor
+        Shape (tokens,).
+    span : (start, end)
+        Half-open token positions of the document.
+    parts : sequence of (start, end)
+        Half-open token positions inside it.
+
+    Returns
+    -------
+    Tensor
+        Float32, shape (parts,).
+    """
+    start, end = span
+    inside = token_scores[start:end]
+    if filtered:
+        inside = inside * filter_tokens(inside)
+    sums = torch.cat([inside.new_zeros(1), inside.double().cumsum(dim=0)])
+    first, last = torch.tensor(parts, dtype=torch.long).reshape(-1, 2).T - start
+    return (sums[last] - sums[first]).float()
+
+
 def relevance(scores: Tensor) -> Tensor:
     """Each score's share of the sum of the positive scores, in [0, 1]; all zero when none is positive.
 

@@ -1,4 +1,4 @@
-"""What callers hand in and get back: documents, hits and rankings.
+"""What callers hand in and get back: documents, rankings and pruned contexts.
 
 Knows nothing of models, prompts or attention.
 """
@@ -6,7 +6,7 @@ Knows nothing of models, prompts or attention.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, overload
 
 from qr_core.errors import InputError
@@ -82,17 +82,26 @@ class Hit:
         The document's share, in [0, 1], of all positive scores of the ranking; 0 when its score is not positive.
         It depends on the other documents too.
     document : Document
+    round : int
+        Documents that do not fit one prompt are read in windows, and the best of each meet in the next round (see
+        `qr_core.windows`). This is the last round that this document was read in; the highest is the one whose
+        documents were all scored together. Score and relevance are those of that reading; relevance is lowered where
+        it would be above that of a hit ranked higher.
+    window : int
+        Which window of that round it was read in, from 0.
     """
 
     index: int
     score: float
     relevance: float
     document: Document
+    round: int = 1
+    window: int = 0
 
 
 @dataclass(frozen=True)
 class Ranking(Sequence[Hit]):
-    """Hits, best first; equal scores keep the order of the caller's list.
+    """Hits, best first (by round, then score); equal ones keep the order of the caller's list.
 
     Attributes
     ----------
@@ -105,6 +114,10 @@ class Ranking(Sequence[Hit]):
     calibrated : bool
         Whether the mass of the content-free query was subtracted. False when it was switched off, and when the query
         is itself that content-free query, which would make every score zero.
+    windows : int
+        How many prompts the documents were first read in; 1 when all fitted one.
+    rounds : int
+        How many rounds of windows it took.
     """
 
     query: str
@@ -112,6 +125,8 @@ class Ranking(Sequence[Hit]):
     model: str
     heads: str
     calibrated: bool = True
+    windows: int = 1
+    rounds: int = 1
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -135,6 +150,8 @@ class Ranking(Sequence[Hit]):
                 "title": h.document.title,
                 "score": h.score,
                 "relevance": h.relevance,
+                "round": h.round,
+                "window": h.window,
             }
             for h in self.hits
         ]
@@ -143,5 +160,77 @@ class Ranking(Sequence[Hit]):
             "model": self.model,
             "heads": self.heads,
             "calibrated": self.calibrated,
+            "windows": self.windows,
+            "rounds": self.rounds,
             "hits": hits,
+        }
+
+
+@dataclass(frozen=True)
+class Span:
+    """A kept part of a text: `documents[index].text[start:end]`.
+
+    Attributes
+    ----------
+    index : int
+        Position of the document in the caller's list; 0 for a single text.
+    start, end : int
+        Characters, end exclusive.
+    score : float
+        Calibrated attention mass on its tokens, summed over the heads, in its last pass. 0 for a heading.
+    heading : bool
+        Whether it was kept only as the heading of other kept parts.
+    """
+
+    index: int
+    start: int
+    end: int
+    score: float
+    heading: bool = False
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What is left of a context.
+
+    Attributes
+    ----------
+    query : str
+    texts : tuple of (int, str)
+        For each document of which something is kept: its position in the caller's list, and its kept parts, rendered.
+    spans : tuple of Span
+        Kept parts in document order, without overlap.
+    kept_tokens, total_tokens : int
+        Of `text`, and of the whole input, by the tokenizer that the budget was counted with.
+    model, heads : str
+        What scored.
+    windows : int
+        How many prompts the input was first read in.
+    """
+
+    query: str
+    texts: tuple[tuple[int, str], ...]
+    spans: tuple[Span, ...]
+    kept_tokens: int
+    total_tokens: int
+    model: str
+    heads: str
+    windows: int = 1
+
+    @property
+    def text(self) -> str:
+        """All kept parts, documents apart by a blank line."""
+        return "\n\n".join(text for _, text in self.texts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "query": self.query,
+            "model": self.model,
+            "heads": self.heads,
+            "text": self.text,
+            "spans": [asdict(span) for span in self.spans],
+            "kept_tokens": self.kept_tokens,
+            "total_tokens": self.total_tokens,
+            "windows": self.windows,
         }

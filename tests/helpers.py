@@ -75,12 +75,13 @@ def eager_model(folder):
 
 def captured_masses(scorer: QRScorer, query: str, documents) -> tuple[torch.Tensor, object]:
     """Raw mass of the scorer's heads on the tokens before the query, shape (heads, tokens), and the prompt."""
-    before, scorer.calibrate = scorer.calibrate, False
+    reader = scorer._reader
+    before, reader.calibrate = reader.calibrate, False
     try:
-        found, _ = scorer.token_masses(query, documents)
+        found = scorer.token_masses(query, documents)
     finally:
-        scorer.calibrate = before
-    return found.mass, scorer._prompts.build([query], documents)[0]
+        reader.calibrate = before
+    return found.mass, found.prompt
 
 
 def flat_heads(scorer: QRScorer) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ import torch
 from qr_core import scoring
 from qr_core.heads import FOLDER_FILE, HeadSet
 from qr_core.mini.data import Packs
+from qr_core.reader import ReadCache
 from qr_core.scorer import QRScorer
 from qr_core.types import Document
 
@@ -31,10 +32,10 @@ def select_heads(model: Path, packs: Packs, count: int = 150, seed: int = 5) -> 
     for _ in range(count):
         pack = packs.draw(rng)
         documents = [Document(passage.text, passage.title or None) for passage in pack.passages]
-        read = None
+        cache = ReadCache()
         for question, golds in pack.questions[:4]:
-            found, read = scorer.token_masses(question, documents, read)
-            scores = scoring.score_documents(found.mass, found.document_spans)  # (heads, documents)
+            found = scorer.token_masses(question, documents, cache)
+            scores = scoring.score_documents(found.mass, found.prompt.document_spans)  # (heads, documents)
             right += torch.isin(scores.argmax(dim=1), torch.tensor(golds)).float()
             asked += 1
     share = (right / asked).tolist()
@@ -48,6 +49,7 @@ def select_heads(model: Path, packs: Packs, count: int = 150, seed: int = 5) -> 
         template="plain",
         criterion="share of questions whose passage the head alone ranks first, calibrated and filtered",
         data=f"{asked} questions over {count} packs of the training sources, held out from training",
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
         heads=tuple(head for head in best_first if head[2] >= KEPT * best_first[0][2]),
     )
     chosen.save(model / FOLDER_FILE)

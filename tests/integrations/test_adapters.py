@@ -108,7 +108,7 @@ def test_both_frameworks_share_scores_and_weights():
     plain = [NodeWithScore(node=TextNode(text=t, id_=f"d{i}")) for i, t in enumerate(TEXTS)]
     theirs = {n.node.node_id: n.score for n in rerank.postprocess_nodes(plain, query_str=QUERY)}
     assert ours == theirs
-    assert compressor._scorer._model is rerank._scorer._model
+    assert compressor._scorer._reader.model is rerank._scorer._reader.model
 
 
 @pytest.mark.parametrize("adapter", [QRHeadCompressor, QRHeadRerank])

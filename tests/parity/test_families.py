@@ -8,7 +8,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, rope, scorer
+from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, reader, rope
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model
 
@@ -33,7 +33,7 @@ def compared(saved, monkeypatch):
 
     def prepare(family: str, documents=DOCUMENTS):
         tiny = QRScorer.from_pretrained(saved(family), "all", template="plain", device="cpu")
-        prompt = tiny._prompts.build([QUERY], documents)[0]
+        prompt = tiny._reader.prompts.build([QUERY], documents)[0]
         expected = eager_masses(eager_model(saved(family)), prompt.ids, prompt.query_start).flatten(0, 1)
         tiny.rank(QUERY, documents)  # loads the weights
         return lambda: (float((captured_masses(tiny, QUERY, documents)[0] - expected).abs().max()), expected, prompt)
@@ -60,9 +60,11 @@ def test_a_shallow_copy_reads_the_same(saved, family, monkeypatch):
     monkeypatch.setattr(layers, "check_windows", lambda *_: None)
     shallow = QRScorer.from_pretrained(saved(family), "1-1,1-6", template="plain", device="cpu", dtype="float32")
     alone = shallow.rank(QUERY, DOCUMENTS)
-    assert shallow._model.loaded_layers == 2
-    QRScorer.from_pretrained(saved(family), "3-0", template="plain", device="cpu", dtype="float32")._model.at_depth(3)
-    assert shallow._model.loaded_layers == 4
+    assert shallow._reader.model.loaded_layers == 2
+    QRScorer.from_pretrained(
+        saved(family), "3-0", template="plain", device="cpu", dtype="float32"
+    )._reader.model.at_depth(3)
+    assert shallow._reader.model.loaded_layers == 4
     assert [hit.score for hit in shallow.rank(QUERY, DOCUMENTS)] == [hit.score for hit in alone]
 
 
@@ -73,7 +75,7 @@ def test_longrope_when_only_the_query_crosses_its_limit(saved):
         found, prompt = captured_masses(tiny, QUERY, documents)
         expected = eager_masses(eager_model(saved("phi3-straddling")), prompt.ids, prompt.query_start)
         assert torch.allclose(found, expected.flatten(0, 1), atol=1e-5)
-    prompt = tiny._prompts.build([QUERY], DOCUMENTS)[0]
+    prompt = tiny._reader.prompts.build([QUERY], DOCUMENTS)[0]
     assert prompt.query_start < 135 < len(prompt.ids)
 
 
@@ -150,7 +152,7 @@ def test_position_off_by_one_is_noticed(compared, family, monkeypatch):
         positions = torch.arange(input_ids.shape[1])[None] + prefix.length + 1
         return prefill.probe(model, prefix, input_ids, captured, positions)
 
-    monkeypatch.setattr(scorer, "probe", shifted)
+    monkeypatch.setattr(reader, "probe", shifted)
     assert difference()[0] > 1e-3
 
 
@@ -188,4 +190,4 @@ def test_heads_that_cannot_see_the_whole_prompt_are_refused(saved, family):
 def test_only_needed_layers_are_loaded(saved):
     tiny = QRScorer.from_pretrained(saved("llama"), "1-0,2-3", template="plain", device="cpu", dtype="float64")
     tiny.rank(QUERY, DOCUMENTS)
-    assert tiny._model.loaded_layers == 3
+    assert tiny._reader.model.loaded_layers == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 
 import pytest
@@ -16,19 +17,19 @@ def tiny() -> QRScorer:
     return QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1,4-3,3-5", template="plain", device="cpu")
 
 
-def too_long(scorer: QRScorer, query: str, documents) -> str:
-    """The error's message, after checking that no weights were touched to find it."""
-    scorer.rank(QUERY, DOCUMENTS)
-    clock = time.perf_counter()
-    with pytest.raises(ContextLengthError) as caught:
-        scorer.rank(query, documents)
-    print(f"refused after {time.perf_counter() - clock:.2f} s: {caught.value}")
-    return str(caught.value)
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def test_ten_thousand_documents(embedded):
-    message = too_long(embedded, QUERY, [f"Document number {i} about bridges." for i in range(10_000)])
-    assert "10000 were given" in message
+    documents = [f"Document number {i} about bridges." for i in range(10_000)]
+    documents[7_123] = "The old stone bridge over the Ellin was built by masons from Carrow in 1412."
+    clock = time.perf_counter()
+    ranking = embedded.rank("Who built the stone bridge over the Ellin?", documents)
+    print(f"10,000 documents in {time.perf_counter() - clock:.1f} s, {ranking.windows} windows, {ranking.rounds} rounds")
+    assert ranking[0].index == 7_123
+    assert sorted(hit.index for hit in ranking) == list(range(10_000))
+    assert ranking.windows > 1
 
 
 def test_ten_thousand_documents_that_fit(tiny):
@@ -37,7 +38,12 @@ def test_ten_thousand_documents_that_fit(tiny):
 
 
 def test_a_document_of_one_megabyte(embedded):
-    assert "more than the context" in too_long(embedded, QUERY, ["word " * 200_000, "short"])
+    before = peak_mib()
+    clock = time.perf_counter()
+    ranking = embedded.rank("Who built the stone bridge over the Ellin?", ["word " * 200_000, DOCUMENTS[0]])
+    print(f"1 MB in {time.perf_counter() - clock:.1f} s; peak memory grew by {peak_mib() - before:.0f} MiB")
+    assert sorted(hit.index for hit in ranking) == [0, 1]
+    assert ranking.windows > 1
 
 
 def test_a_query_of_ten_thousand_words(embedded):
@@ -46,7 +52,11 @@ def test_a_query_of_ten_thousand_words(embedded):
 
 
 def test_a_query_over_the_context(embedded):
-    assert "more than the context" in too_long(embedded, "word " * 40_000, ["short"])
+    embedded.rank(QUERY, DOCUMENTS)
+    clock = time.perf_counter()
+    with pytest.raises(ContextLengthError, match="shorten the query") as caught:
+        embedded.rank("word " * 40_000, ["short"])
+    print(f"refused after {time.perf_counter() - clock:.2f} s: {caught.value}")
 
 
 def test_a_probe_in_blocks_reads_the_same(tiny, monkeypatch):
@@ -60,9 +70,9 @@ def test_control_strings_by_the_thousand_are_found_soon(tiny):
     """Finding control tokens in the callers' text costs no more than tokenising it."""
     documents = [Document("<|eot_id|>" * 5) for _ in range(1_000)]
     clock = time.perf_counter()
-    prompt = tiny._prompts.build([QUERY], documents)[0]
+    prompt = tiny._reader.prompts.build([QUERY], documents)[0]
     print(f"{len(prompt.ids)} tokens in {time.perf_counter() - clock:.2f} s")
-    assert not tiny._prompts._control_ids & set(prompt.ids[1:])
+    assert not tiny._reader.prompts._control_ids & set(prompt.ids[1:])
 
 
 def test_one_empty_document(tiny):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from qr_core import ContextLengthError, Document, InputError, QRScorer, prefill, scorer
+from qr_core import ContextLengthError, Document, InputError, QRScorer, prefill, reader, scoring
 from qr_core.prompt import NULL_QUERY
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
@@ -59,13 +59,13 @@ def test_unusable_order(tiny):
         tiny.rank(QUERY, DOCUMENTS, order="sideways")
 
 
-def test_a_prompt_over_the_context_says_by_how_much():
+def test_a_query_over_the_context_says_by_how_much():
     small = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="cpu")
-    length = len(small._prompts.build([QUERY], DOCUMENTS)[0].ids)
-    small._context = length
+    overhead = len(small._reader.prompts.build([QUERY], [])[0].ids)
+    small._context = overhead + 64
     small.rank(QUERY, DOCUMENTS)
-    small._context = length - 7
-    with pytest.raises(ContextLengthError, match=f"{length} tokens, 7 more than the context"):
+    small._context = overhead + 57
+    with pytest.raises(ContextLengthError, match=f"take {overhead} tokens, 7 too many"):
         small.rank(QUERY, DOCUMENTS)
 
 
@@ -73,7 +73,7 @@ def test_no_documents_load_no_weights():
     fresh = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="cpu", dtype="float16")
     ranking = fresh.rank(QUERY, [])
     assert list(ranking) == []
-    assert fresh._model.loaded_layers == 0
+    assert fresh._reader.model.loaded_layers == 0
     assert ranking.to_dict()["hits"] == []
 
 
@@ -96,8 +96,8 @@ def test_scores_are_plain_floats_and_json_safe(tiny):
     assert all(type(hit.score) is float and math.isfinite(hit.score) for hit in ranking)
     assert all(type(hit.relevance) is float and 0 <= hit.relevance <= 1 for hit in ranking)
     answer = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
-    assert list(answer) == ["query", "model", "heads", "calibrated", "hits"]
-    assert list(answer["hits"][0]) == ["index", "id", "title", "score", "relevance"]
+    assert list(answer) == ["query", "model", "heads", "calibrated", "windows", "rounds", "hits"]
+    assert list(answer["hits"][0]) == ["index", "id", "title", "score", "relevance", "round", "window"]
 
 
 def test_duplicates_rank_by_position(tiny):
@@ -108,7 +108,7 @@ def test_duplicates_rank_by_position(tiny):
 
 
 def test_ties_keep_the_callers_order(tiny, monkeypatch):
-    monkeypatch.setattr(scorer.scoring, "score_documents", lambda *_: torch.tensor([1.0, 2.0, 1.0, 2.0]))
+    monkeypatch.setattr(scoring, "score_documents", lambda *_: torch.tensor([1.0, 2.0, 1.0, 2.0]))
     assert [hit.index for hit in tiny.rank(QUERY, ["a", "b", "c", "d"])] == [1, 3, 0, 2]
 
 
@@ -151,8 +151,8 @@ class Counting:
 
 def test_rank_many_reads_the_same_documents_once(tiny, monkeypatch):
     fills, probes = Counting(prefill.prefill), Counting(prefill.probe)
-    monkeypatch.setattr(scorer, "prefill", fills)
-    monkeypatch.setattr(scorer, "probe", probes)
+    monkeypatch.setattr(reader, "prefill", fills)
+    monkeypatch.setattr(reader, "probe", probes)
     other = [Document("Something else."), DOCUMENTS[0]]
     jobs = [(QUERY, DOCUMENTS), ("Who built it?", DOCUMENTS), ("How many loaves?", DOCUMENTS), (QUERY, other)]
     rankings = tiny.rank_many(jobs)
@@ -172,7 +172,7 @@ def test_unusable_jobs(tiny, jobs, words):
 
 def test_rank_many_checks_every_job_before_the_first_runs(tiny, monkeypatch):
     fills = Counting(prefill.prefill)
-    monkeypatch.setattr(scorer, "prefill", fills)
+    monkeypatch.setattr(reader, "prefill", fills)
     with pytest.raises(InputError, match="empty"):
         tiny.rank_many([(QUERY, DOCUMENTS), ("", DOCUMENTS)])
     assert fills.calls == 0
@@ -231,7 +231,7 @@ def test_cancelled_tasks_leave_the_scorer_usable(tiny):
 
 def test_a_failed_forward_leaves_the_model_usable(tiny, monkeypatch):
     expected = tiny.rank(QUERY, DOCUMENTS)
-    own = tiny._model.at_depth(0).config._attn_implementation
+    own = tiny._reader.model.at_depth(0).config._attn_implementation
 
     def broken(*args, **kwargs):
         raise KeyboardInterrupt
@@ -240,7 +240,7 @@ def test_a_failed_forward_leaves_the_model_usable(tiny, monkeypatch):
         patched.setattr("torch.softmax", broken)
         with pytest.raises(KeyboardInterrupt):
             tiny.rank(QUERY, DOCUMENTS)
-    assert tiny._model.at_depth(0).config._attn_implementation == own
+    assert tiny._reader.model.at_depth(0).config._attn_implementation == own
     assert tiny.rank(QUERY, DOCUMENTS) == expected
 
 
@@ -252,7 +252,7 @@ def test_a_fork_while_the_lock_is_held_can_rank(tiny):
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with tiny._model.lock:
+        with tiny._reader.model.lock:
             held.set()
             done.wait(30)
 

@@ -1,0 +1,217 @@
+"""Pruning: choose scored units within a token budget and put them together again, in document order.
+
+Extractive: what is kept is `text[start:end]` of the original, nothing is rewritten. Knows nothing of models; tokens are
+counted by a function that the caller hands in.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qr_core.checks import check_whole_number, encodable
+from qr_core.errors import InputError
+from qr_core.types import Document, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Count = Callable[[str], int]
+"""How many tokens a text has."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be kept; a unit must pass every rule that is set.
+
+    Attributes
+    ----------
+    max_tokens : int, optional
+        Of the rendered text. Never exceeded; a unit that does not fit is passed over for the next that does.
+    top_k : int, optional
+        Only the best so many units.
+    min_relevance : float, optional
+        Only units of at least this relevance.
+    min_keep : int
+        So many of the best units are kept whatever their relevance; `max_tokens` still holds.
+    """
+
+    max_tokens: int | None = None
+    top_k: int | None = None
+    min_relevance: float | None = None
+    min_keep: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises
+        ------
+        InputError
+            Naming the one at fault.
+        """
+        check_whole_number("max_tokens", self.max_tokens)
+        check_whole_number("top_k", self.top_k)
+        check_whole_number("min_keep", self.min_keep, least=0)
+        if self.min_relevance is not None and (
+            isinstance(self.min_relevance, bool)
+            or not isinstance(self.min_relevance, int | float)
+            or not 0 <= self.min_relevance <= 1
+        ):
+            raise InputError(f"min_relevance is {self.min_relevance!r}: use a number from 0 to 1")
+        if self.max_tokens is None and self.top_k is None and self.min_relevance is None:
+            raise InputError("nothing says how much to keep: pass max_tokens, top_k or min_relevance")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How kept parts are put together.
+
+    Attributes
+    ----------
+    ellipsis : str, optional
+        Put where something was left out, for example `[...]`; by default nothing but white space.
+    headings : bool
+        Keep the headings that kept parts stand under.
+    titles : bool
+        Begin each document with its title.
+    """
+
+    ellipsis: str | None = None
+    headings: bool = False
+    titles: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A unit that may be kept: `documents[index].text[start:end]`, best ones first in a list of them."""
+
+    index: int
+    start: int
+    end: int
+    score: float
+    relevance: float
+    headings: tuple[tuple[int, int], ...] = ()
+
+
+def counter(tokenizer: PreTrainedTokenizerBase | Count | None, default: PreTrainedTokenizerBase) -> Count:
+    """A token count from a Hugging Face tokenizer, from a function of a text, or from `default`.
+
+    Raises
+    ------
+    InputError
+        When `tokenizer` is neither.
+    """
+    chosen: Any = default if tokenizer is None else tokenizer
+    if hasattr(chosen, "apply_chat_template"):  # every Hugging Face tokenizer
+        return lambda text: len(chosen(encodable(text), add_special_tokens=False, verbose=False)["input_ids"])
+    if callable(chosen):
+        return lambda text: int(chosen(text))
+    raise InputError(
+        f"the tokenizer to count with is of type {type(chosen).__name__}: pass a Hugging Face tokenizer, "
+        "or a function from a text to its number of tokens"
+    )
+
+
+def select(
+    documents: Sequence[Document], ranked: Sequence[Candidate], budget: Budget, rendering: Rendering, count: Count
+) -> tuple[list[Span], list[tuple[int, str]], int]:
+    """Choose among `ranked`, best first, and render what is kept.
+
+    Returns
+    -------
+    tuple of (list of Span, list of (int, str), int)
+        Kept spans in document order, each document's rendered text, and the tokens of these texts, joined by a blank
+        line.
+    """
+    allowed = [
+        unit
+        for place, unit in enumerate(ranked[: budget.top_k])
+        if budget.min_relevance is None or unit.relevance >= budget.min_relevance or place < budget.min_keep
+    ]
+    chosen = allowed if budget.max_tokens is None else _fitting(documents, allowed, budget.max_tokens, rendering, count)
+    while True:
+        spans = _spans(chosen, rendering)
+        texts = render(documents, spans, rendering)
+        tokens = count("\n\n".join(text for _, text in texts)) if texts else 0
+        over = 0 if budget.max_tokens is None else tokens - budget.max_tokens
+        if over <= 0:
+            return spans, texts, tokens
+        while over > 0 and chosen:  # the worst go first, about as many as are over
+            worst = chosen.pop()
+            over -= max(1, count(documents[worst.index].text[worst.start : worst.end]))
+
+
+def _fitting(
+    documents: Sequence[Document], allowed: Sequence[Candidate], room: int, rendering: Rendering, count: Count
+) -> list[Candidate]:
+    """Candidates that fit together, by the sum of their tokens; the exact count of the whole comes after."""
+    chosen: list[Candidate] = []
+    paid: set[tuple[int, int, int]] = set()
+    titled: set[int] = set()
+    for unit in allowed:
+        text = documents[unit.index].text
+        new = {(unit.index, unit.start, unit.end)}
+        if rendering.headings:
+            new |= {(unit.index, *span) for span in unit.headings} - paid
+        title = documents[unit.index].title
+        cost = sum(count(text[start:end]) for _, start, end in new)
+        if rendering.titles and title and unit.index not in titled:
+            cost += count(title)
+        if cost <= room:
+            room -= cost
+            paid |= new
+            titled.add(unit.index)
+            chosen.append(unit)
+        if room <= 0:
+            break
+    return chosen
+
+
+def _spans(chosen: Iterable[Candidate], rendering: Rendering) -> list[Span]:
+    """Kept spans in document order, each once; headings of kept parts among them where asked for."""
+    kept = {(unit.index, unit.start, unit.end): unit.score for unit in chosen}
+    spans = [Span(index, start, end, score) for (index, start, end), score in kept.items()]
+    if rendering.headings:
+        above = {(unit.index, *span) for unit in chosen for span in unit.headings}
+        ends = sorted((index, end) for index, _, end in kept)
+        starts = sorted((index, start) for index, start, _ in kept)
+        for index, start, end in above:
+            place = bisect_right(ends, (index, start))  # the first kept part that ends after the heading begins
+            if place == len(ends) or starts[place] >= (index, end):
+                spans.append(Span(index, start, end, 0.0, heading=True))
+    return sorted(spans, key=lambda span: (span.index, span.start))
+
+
+def render(documents: Sequence[Document], spans: Sequence[Span], rendering: Rendering) -> list[tuple[int, str]]:
+    """The kept text of each document that has some, with the document's position.
+
+    Between two spans stands what stood there, if that was white space; else the ellipsis, or a blank line, line end or
+    blank, whichever the left-out part had.
+    """
+    texts: list[tuple[int, list[str]]] = []
+    place = 0
+    for number, span in enumerate(spans):
+        text = documents[span.index].text
+        if not texts or texts[-1][0] != span.index:
+            title = documents[span.index].title
+            texts.append((span.index, [f"{title}\n"] if rendering.titles and title else []))
+            place = 0
+            joint = f"{rendering.ellipsis} " if rendering.ellipsis and text[: span.start].strip() else ""
+        else:
+            joint = _joint(text[place : span.start], rendering.ellipsis)
+        texts[-1][1].extend((joint, text[span.start : span.end]))
+        place = span.end
+        last = number + 1 == len(spans) or spans[number + 1].index != span.index
+        if last and rendering.ellipsis and text[place:].strip():
+            texts[-1][1].append(f" {rendering.ellipsis}")
+    return [(index, "".join(pieces)) for index, pieces in texts]
+
+
+def _joint(between: str, ellipsis: str | None) -> str:
+    if not between.strip():
+        return between
+    lines = between.replace("\r\n", "\n").replace("\r", "\n")
+    gap = "\n\n" if "\n\n" in lines else "\n" if "\n" in lines else " "
+    return f"{gap}{ellipsis}{gap}" if ellipsis else gap

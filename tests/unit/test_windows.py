@@ -1,0 +1,193 @@
+"""Windows: packing, rounds, long documents; and rankings that need them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qr_core import ContextLengthError, Document, InputError, QRScorer, windows
+from qr_core.windows import Piece, Standing, contest, cut_long, expected_tokens, pack, whole_documents
+from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
+
+
+def words(documents) -> list[int]:
+    """Measure by blanks: number, title and text, as a prompt would hold them."""
+    return [1 + len((document.title or "").split()) + len(document.text.split()) for document in documents]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 25), min_size=1, max_size=300), st.integers(100, 1000))
+def test_packs_keep_order_and_fit(lengths, capacity):
+    packed = pack(lengths, capacity)
+    assert [n for window in packed for n in window] == list(range(len(lengths)))
+    assert all(sum(lengths[n] for n in window) <= capacity for window in packed)
+    assert all(packed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 25), min_size=1, max_size=300), st.integers(100, 1000), st.randoms())
+def test_a_contest_ends_in_one_window_with_the_best(lengths, capacity, rng):
+    worth = [rng.random() for _ in lengths]
+    readings: dict[int, list[list[int]]] = {}
+
+    def read(stage, window, members):
+        rounds = readings.setdefault(stage, [])
+        assert window == len(rounds)
+        rounds.append(list(members))
+        assert sum(lengths[n] for n in members) <= capacity
+        return [worth[n] for n in members]
+
+    contest(lengths, capacity, read)
+    assert sorted(n for members in readings[1] for n in members) == list(range(len(lengths)))
+    assert len(readings[len(readings)]) == 1
+    assert worth.index(max(worth)) in readings[len(readings)][0]
+    for stage in range(2, len(readings) + 1):
+        going_on = {n for members in readings[stage] for n in members}
+        bests = {max(members, key=lambda n: worth[n]) for members in readings[stage - 1]}
+        assert bests <= going_on  # every window sends its best; all others go on by worth alone
+        dropped = [worth[n] for members in readings[stage - 1] for n in members if n not in going_on]
+        assert min((worth[n] for n in going_on - bests), default=2) > max(dropped, default=-1)
+
+
+def test_expected_tokens_are_about_those_read():
+    lengths = [20] * 1000
+    read = 0
+
+    def reading(_, __, members):
+        nonlocal read
+        read += sum(lengths[n] for n in members)
+        return list(members)
+
+    contest(lengths, 2000, reading)
+    assert read == pytest.approx(expected_tokens(lengths, 2000), rel=0.1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(alphabet="ab .\n", max_size=400), max_size=5), st.integers(60, 400))
+def test_long_documents_are_cut_without_loss(texts, capacity):
+    documents = [Document(text, "A title") for text in texts]
+    pieces, lengths = cut_long(documents, whole_documents(documents), capacity, words)
+    assert [piece.document for piece in pieces] == sorted(piece.document for piece in pieces)
+    assert {piece.document for piece in pieces} == set(range(len(documents)))
+    for number, document in enumerate(documents):
+        place = 0
+        for piece in (piece for piece in pieces if piece.document == number):
+            assert not document.text[place : piece.start].strip()
+            place = piece.end
+        assert not document.text[place:].strip()
+    assert all(length <= capacity * windows.PIECE_SHARE for length in lengths)
+    assert all(n <= m for n, m in zip(words([p.of(documents) for p in pieces]), lengths, strict=True))
+
+
+def test_cuts_prefer_paragraphs_then_sentences():
+    text = "One two three. Four five six.\n\n" + "Seven eight nine ten. " * 4 + "\n\nEleven."
+    pieces, _ = cut_long([Document(text)], whole_documents([Document(text)]), 40, words)
+    assert [text[p.start : p.end] for p in pieces] == [
+        "One two three. Four five six.",
+        "Seven eight nine ten. Seven eight nine ten.",
+        "Seven eight nine ten. Seven eight nine ten.",
+        "Eleven.",
+    ]
+
+
+def test_a_title_longer_than_a_window_is_an_error():
+    documents = [Document("short"), Document("text " * 100, "word " * 60)]
+    with pytest.raises(InputError, match="document 1: its title takes 60 tokens"):
+        cut_long(documents, whole_documents(documents), 100, words)
+
+
+def test_parts_read_in_one_round_add_up_and_later_rounds_replace():
+    standing = Standing()
+    standing.record(1, 2, 0.5, 0.25)
+    standing.record(1, 2, 0.25, 0.5)
+    assert (standing.round, standing.window, standing.score, standing.relevance) == (1, 2, 0.75, 0.75)
+    standing.record(2, 0, 0.125, 0.5)
+    standing.record(2, 1, 0.125, 0.75)
+    assert (standing.round, standing.window, standing.score, standing.relevance) == (2, 1, 0.25, 0.75)
+
+
+def test_round_comes_before_score_and_relevance_never_rises():
+    standings = [Standing(1, 0, 9.0, 0.9), Standing(2, 0, 0.1, 0.2), Standing(2, 0, 0.3, 0.6), Standing(1, 1, 9.0, 0.9)]
+    assert windows.order_of(standings) == [2, 1, 0, 3]
+    assert [standing.relevance for standing in standings] == [0.2, 0.2, 0.6, 0.2]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> QRScorer:
+    return QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1,4-3,3-5", template="plain", device="cpu")
+
+
+MANY = [Document(f"{DOCUMENTS[i % 3].text} Variation {i} of it.", f"Title {i}", i) for i in range(24)]
+
+
+def windowed(limit: int, **options) -> QRScorer:
+    return QRScorer.from_pretrained(
+        GOLDEN / "tiny-llama", "2-1,4-3,3-5", template="plain", device="cpu", max_prompt_tokens=limit, **options
+    )
+
+
+@pytest.mark.parametrize("order", ["given", "reversed"])
+def test_the_last_round_is_one_joint_prompt(tiny, order):
+    whole = tiny.rank(QUERY, MANY, order=order)
+    assert (whole.windows, whole.rounds) == (1, 1)
+    ranking = windowed(600).rank(QUERY, MANY, order=order)
+    assert ranking.windows > 2
+    assert sorted(hit.index for hit in ranking) == list(range(24))
+    assert [hit.round for hit in ranking] == sorted((hit.round for hit in ranking), reverse=True)
+    assert [hit.relevance for hit in ranking] == sorted((hit.relevance for hit in ranking), reverse=True)
+    final = [hit for hit in ranking if hit.round == ranking.rounds]
+    assert {hit.window for hit in final} == {0}
+    places = sorted(hit.index for hit in final)
+    alone = tiny.rank(QUERY, [MANY[i] for i in places], order=order)
+    assert [places[hit.index] for hit in alone] == [hit.index for hit in final]
+    assert [hit.score for hit in alone] == pytest.approx([hit.score for hit in final], abs=1e-6)
+
+
+def test_input_that_fits_is_read_as_without_a_limit(tiny):
+    length = len(tiny._reader.prompts.build([QUERY], MANY)[0].ids)
+    assert in_order(windowed(length).rank(QUERY, MANY)) == in_order(tiny.rank(QUERY, MANY))
+    assert windowed(length - 1).rank(QUERY, MANY).windows == 2
+
+
+def test_a_long_document_is_read_in_parts(tiny):
+    long = Document("\n\n".join(document.text for document in MANY), "All of it")
+    ranking = windowed(600).rank(QUERY, [DOCUMENTS[0], long, DOCUMENTS[1]])
+    assert sorted(hit.index for hit in ranking) == [0, 1, 2]
+    assert ranking.windows > 2
+
+
+def test_rank_many_reads_windows_once(monkeypatch):
+    from qr_core import reader
+
+    lengths = []
+    prefill = reader.prefill
+
+    def counted(model, input_ids, *args, **options):
+        lengths.append(input_ids.shape[1])
+        return prefill(model, input_ids, *args, **options)
+
+    monkeypatch.setattr(reader, "prefill", counted)
+    scorer = windowed(600)
+    first, second = scorer.rank_many([(QUERY, MANY), ("Who built the bridge?", MANY)])
+    assert len(lengths) == first.windows + (first.rounds - 1) + (second.rounds - 1)
+
+
+def test_progress_reaches_the_end():
+    seen = []
+    windowed(600).rank(QUERY, MANY, progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert all(done <= total for done, total in seen)
+    assert seen[-1][0] == pytest.approx(seen[-1][1], rel=0.25)
+
+
+def test_a_window_too_small_for_the_query_is_an_error():
+    with pytest.raises(ContextLengthError, match="shorten the query"):
+        windowed(90).rank(QUERY, MANY)
+    with pytest.raises(InputError, match="max_prompt_tokens is 0"):
+        windowed(0)
+
+
+def test_no_piece_is_cut_where_all_fits():
+    piece = Piece(0, 0, len(MANY[0].text))
+    assert piece.of(MANY) is MANY[0]
