@@ -1,4 +1,4 @@
-"""Command line: `qrhead rank | heads | demo | eval | bench`.
+"""Command line: `qrhead rank | prune | ask | heads | demo | eval | bench`.
 
 Answers go to standard output, as a table for people or one JSON object for programs; progress and errors go to
 standard error. Bad input ends with status 2 and one line. Knows nothing of how ranking works.
@@ -22,13 +22,19 @@ from qr_core.cli_common import (
     Format,
     FormatOption,
     Heads,
+    Mismatch,
     Model,
+    RemoteCode,
+    Revision,
     TemplateOption,
+    Window,
     err,
     make_scorer,
     out,
     print_json,
+    reading,
 )
+from qr_core.cli_context import ask, prune
 from qr_core.errors import InputError, QRHeadError
 from qr_core.evaluation.cli import evaluate
 from qr_core.terminal import plain, show_ranking
@@ -40,12 +46,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Rank documents by the attention of a language model's query-focused heads.",
+    help="Rank documents and prune context by the attention of a language model's query-focused heads.",
 )
 heads_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, help="Published head sets.")
 app.add_typer(heads_app, name="heads")
 app.command("eval")(evaluate)
 app.command("bench")(bench)
+app.command("prune")(prune)
+app.command("ask")(ask)
 
 
 @app.command()
@@ -66,15 +74,12 @@ def rank(
         bool | None, typer.Option("--calibrate/--no-calibrate", help="Subtract the N/A query. Default: the head set's.")
     ] = None,
     token_filter: Annotated[bool, typer.Option(help="Drop each document's lowest tokens.")] = True,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    max_prompt_tokens: Window = None,
+    revision: Revision = None,
     device: Device = None,
     dtype: Dtype = "auto",
-    allow_model_mismatch: Annotated[
-        bool, typer.Option("--allow-model-mismatch", help="Accept heads found for another model of the same shape.")
-    ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code from the model's repository run.")
-    ] = False,
+    allow_model_mismatch: Mismatch = False,
+    trust_remote_code: RemoteCode = False,
     format_: FormatOption = Format.table,
 ) -> None:
     """Rank documents for a query, best first."""
@@ -98,14 +103,18 @@ def rank(
         revision=revision,
         calibrate=calibrate,
         filter_tokens=token_filter,
+        max_prompt_tokens=max_prompt_tokens,
         allow_model_mismatch=allow_model_mismatch,
         trust_remote_code=trust_remote_code,
     )
-    ranking = scorer.rank(query, documents, top_k=top_k, order=order.value)
+    with reading() as progress:
+        ranking = scorer.rank(query, documents, top_k=top_k, order=order.value, progress=progress)
     if format_ is Format.json:
         print_json(ranking.to_dict())
     else:
-        err.print(plain(f"{len(documents)} documents, model {ranking.model}, heads {ranking.heads}"), soft_wrap=True)
+        windows = f", read in {ranking.windows} windows" if ranking.windows > 1 else ""
+        about = f"{len(documents)} documents{windows}, model {ranking.model}, heads {ranking.heads}"
+        err.print(plain(about), soft_wrap=True)
         show_ranking(out, ranking)
 
 
@@ -149,7 +158,7 @@ def heads_show(name: Annotated[str, typer.Argument(help="A published set or a he
 
 @app.command()
 def demo() -> None:
-    """Rank twenty sample support articles for several questions with the embedded model."""
+    """Rank twenty sample support articles, and prune a house manual, with the embedded model."""
     from qr_core.inputs import documents_from_json_lines
 
     samples = files("qr_core.demo")
@@ -163,7 +172,16 @@ def demo() -> None:
         out.print(f"Question: {ranking.query}", style="bold")
         show_ranking(out, ranking, limit=3)
         out.print()
+    manual = samples.joinpath("manual.md").read_text("utf-8")
+    for question in samples.joinpath("manual_questions.txt").read_text("utf-8").splitlines():
+        kept = scorer.prune(question, manual, max_tokens=90, text_format="markdown", headings=True, ellipsis="[...]")
+        out.print(
+            f"House manual, {kept.total_tokens} tokens pruned to {kept.kept_tokens} for: {question}", style="bold"
+        )
+        out.print(kept.text, soft_wrap=False)
+        out.print()
     out.print("Your own: qrhead rank --query '...' --dir FOLDER   or   --docs FILE.jsonl   (qrhead rank --help)")
+    out.print("          qrhead prune --query '...' --file FILE.md --max-tokens 500        (qrhead prune --help)")
 
 
 def _version(show: bool) -> None:

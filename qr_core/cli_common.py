@@ -6,6 +6,8 @@ Knows nothing of any one command.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from qr_core.scorer import QRScorer
 
 out = Console(highlight=False, markup=False)
+SHOWN_FROM = 10_000
+"""Tokens from which on a progress bar appears."""
 err = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -49,6 +53,14 @@ Heads = Annotated[
 TemplateOption = Annotated[TemplateChoice | None, typer.Option(help="Prompt template. Default: the head set's.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+Window = Annotated[
+    int | None, typer.Option("--max-prompt-tokens", help="Read longer input in windows. Default: what the model takes.")
+]
+Mismatch = Annotated[
+    bool, typer.Option("--allow-model-mismatch", help="Accept heads found for another model of the same shape.")
+]
+RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repository run.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Table for people, JSON for programs.")]
 
 
@@ -60,6 +72,25 @@ def make_scorer(
 
     chosen: TemplateName | None = template.value if template else None
     return QRScorer.from_pretrained(model, heads, template=chosen, device=device, dtype=dtype, **more)
+
+
+@contextmanager
+def reading() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, for input long enough to wait for; it leaves no trace."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("reading"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of about {task.total:,.0f} tokens"),
+    )
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+        task = bar.add_task("reading", total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total > SHOWN_FROM)
+
+        yield show
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -26,5 +26,9 @@ class ModelLoadError(QRHeadError):
     """A model or its tokenizer is missing, broken or not supported."""
 
 
+class GenerationError(QRHeadError):
+    """A generator could not answer: it is unreachable, refuses, times out, or its reply makes no sense."""
+
+
 class NonFiniteError(QRHeadError, ArithmeticError):
     """The model's attention is not finite, so no score exists."""

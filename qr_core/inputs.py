@@ -77,6 +77,24 @@ def documents_from_lines(text: str) -> list[Document]:
     return [Document(line.removesuffix("\r"), id=number) for number, line in lines if line.strip()]
 
 
+def read_source(source: str) -> str:
+    """The text of a file, or of standard input for `-`.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is not UTF-8.
+    """
+    if source != "-":
+        return read_text(Path(source))
+    if sys.stdin is None:
+        raise InputError("standard input is closed: pass a file, or pipe text in")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8 text (byte {error.start})") from error
+
+
 def read_documents(source: str) -> list[Document]:
     """Documents of a file, or of standard input for `-`.
 
@@ -89,12 +107,7 @@ def read_documents(source: str) -> list[Document]:
         When the file cannot be read, has another ending, or holds a malformed line.
     """
     if source == "-":
-        if sys.stdin is None:
-            raise InputError("standard input is closed: pass a file, or pipe documents in")
-        try:
-            text = sys.stdin.buffer.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input is not UTF-8 text (byte {error.start})") from error
+        text = read_source(source)
         as_json = text.lstrip().startswith("{")
         return documents_from_json_lines(text, "standard input") if as_json else documents_from_lines(text)
     path = Path(source)

@@ -23,6 +23,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -188,6 +189,8 @@ class SharedModel:
         self.config = config
         self.lock = threading.RLock()
         self._model: PreTrainedModel | None = None
+        self._generator: PreTrainedModel | None = None
+        self._checked = False
 
     @property
     def loaded_layers(self) -> int:
@@ -203,11 +206,29 @@ class SharedModel:
             When weights are missing or broken, or attention in these layers cannot be read.
         """
         if self.loaded_layers <= deepest:
-            self._model = None  # let go of the shallower copy before the deeper one is read
-            self._model = self._load(deepest + 1)
+            self._model, self._checked = None, False  # let go of the shallower copy before the deeper one is read
+            self._model = self._load(deepest + 1, AutoModel)
+        if not self._checked:
+            check_readable(cast(PreTrainedModel, self._model), self.source.name)
+            self._checked = True
         return cast(PreTrainedModel, self._model)
 
-    def _load(self, layers: int) -> PreTrainedModel:
+    def generator(self) -> PreTrainedModel:
+        """The whole model with its language-model head; scorers use the same weights. The caller holds the lock.
+
+        Raises
+        ------
+        ModelLoadError
+            When weights are missing or broken, or the model is not one that generates text.
+        """
+        if self._generator is None:
+            self._model, self._checked = None, False
+            layers = int(self.config.get_text_config(decoder=True).num_hidden_layers)
+            self._generator = self._load(layers, AutoModelForCausalLM)
+            self._model = cast(PreTrainedModel, self._generator.base_model)
+        return self._generator
+
+    def _load(self, layers: int, kind: Any) -> PreTrainedModel:
         source = self.source
         log.info("loading %d of %d layers of %s", layers, self.config.get_text_config().num_hidden_layers, source.name)
         device_map: str | dict[str, Any] | None
@@ -215,7 +236,7 @@ class SharedModel:
         if device_map is None and getattr(self.config, "quantization_config", None) is not None:
             device_map = {"": source.device}  # quantised weights cannot be moved afterwards
         with _readable(source, "weights"), _quiet_loading():
-            model, report = AutoModel.from_pretrained(
+            model, report = kind.from_pretrained(
                 source.name,
                 config=_shallow(self.config, layers),
                 dtype=_dtype(source, self.config),
@@ -233,7 +254,6 @@ class SharedModel:
         if device_map is None:
             model = model.to(source.device)
         model.eval().requires_grad_(False)
-        check_readable(model, source.name)
         return cast(PreTrainedModel, model)
 
 

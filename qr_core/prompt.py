@@ -237,6 +237,16 @@ class PromptBuilder:
             raise InputError("this tokenizer makes the documents' tokens depend on the query: it is not supported")
         return prompts
 
+    def wrap(self, data: str) -> list[int]:
+        """Ids of the template's prefix, `data` and suffix alone; `data` becomes no control token."""
+        string = f"{self.template.prefix}{encodable(data)}{self.template.suffix}"
+        body = (len(self.template.prefix), len(self.template.prefix) + len(data))
+        text = _Text(string, body, [], [], [body], body[1])
+        tokens = self._encode(self._whole, string)
+        if self._offenders(tokens, text).size:
+            tokens = self._encode_guarded(text)
+        return [*self._leading, *tokens.ids.tolist()]
+
     def _place(self, tokens: _Tokens, text: _Text) -> Prompt:
         """Turn character spans into token spans; a token shared with what follows a document is the document's."""
         spans = []

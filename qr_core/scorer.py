@@ -83,6 +83,11 @@ class QRScorer:
         _scorers.add(self)
 
     @property
+    def source(self) -> models.ModelSource:
+        """Where its weights come from."""
+        return self._reader.model.source
+
+    @property
     def calibrate(self) -> bool:
         """Whether the mass of the content-free query is subtracted."""
         return self._reader.calibrate
@@ -308,10 +313,43 @@ class QRScorer:
         budget = Budget(max_tokens, top_k, min_relevance, min_keep)
         rendering = Rendering(ellipsis, headings, titles)
         count = pruning.counter(tokenizer, self.tokenizer)
+        ranked, texts, windows = self.score_units(
+            query, documents, unit=unit, text_format=text_format, order=order, progress=progress
+        )
+        spans, kept, tokens = pruning.select(texts, ranked, budget, rendering, count)
+        total = sum(map(count, (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)))
+        return Pruned(query, tuple(kept), tuple(spans), tokens, total, self.model_name, self.heads_name, windows)
+
+    def score_units(
+        self,
+        query: str,
+        documents: str | Iterable[DocumentLike],
+        *,
+        unit: UnitName = "sentence",
+        text_format: TextFormat = "text",
+        order: Order = "given",
+        cache: ReadCache | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[list[Candidate], list[Document], int]:
+        """Every unit of a text or of documents, best first: what `prune` chooses from.
+
+        Parameters
+        ----------
+        cache : ReadCache, optional
+            Keeps what was read, for further queries over the same input.
+        query, documents, unit, text_format, order, progress
+            As for `prune`.
+
+        Returns
+        -------
+        tuple of (list of Candidate, list of Document, int)
+            The units, the documents that their indices count (one for a single text), and the number of windows.
+        """
         query = checked_query(query)
         check_one_of("order", order, Order)
         check_one_of("unit", unit, UnitName)
         check_one_of("text_format", text_format, TextFormat)
+        passages: list[chunking.Unit] = []
         if isinstance(documents, str):
             texts = [Document(documents)]
             passages = chunking.passages(documents, "chat" if unit == "turn" else text_format)
@@ -319,23 +357,18 @@ class QRScorer:
         else:
             texts = checked_documents(documents)
             pieces = whole_documents(texts)
-            passages = []
         parts = [
             (number, part)
             for number, text in enumerate(texts)
             for part in _units(text.text, unit, text_format, passages)
         ]
         units = [Piece(number, part.start, part.end) for number, part in parts]
-        if not units:
-            pieces = []
-        found = self._survey(query, texts, pieces, units, order, ReadCache(), progress)
+        found = self._survey(query, texts, pieces if units else [], units, order, cache, progress)
         ranked = []
         for place in found.order:
-            (number, part), standing = parts[place], found.standings[place]
-            ranked.append(Candidate(number, part.start, part.end, standing.score, standing.relevance, part.headings))
-        spans, kept, tokens = pruning.select(texts, ranked, budget, rendering, count)
-        total = sum(map(count, (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)))
-        return Pruned(query, tuple(kept), tuple(spans), tokens, total, self.model_name, self.heads_name, found.windows)
+            (number, part), stood = parts[place], found.standings[place]
+            ranked.append(Candidate(number, part.start, part.end, stood.score, stood.relevance, part.headings))
+        return ranked, texts, found.windows
 
     async def arank(
         self, query: str, documents: Iterable[DocumentLike], *, top_k: int | None = None, order: Order = "given"
@@ -379,7 +412,7 @@ class QRScorer:
         pieces: Sequence[Piece],
         units: Sequence[Piece],
         order: Order,
-        cache: ReadCache,
+        cache: ReadCache | None,
         progress: Progress | None,
     ) -> Result:
         limits = [n for n in (self._context, self.max_prompt_tokens) if n is not None]

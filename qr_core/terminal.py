@@ -28,6 +28,11 @@ def plain(text: str, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
+def safe_lines(text: str) -> str:
+    """`text` with its lines and tabs, without other control, format and bidirectional characters."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSAFE)
+
+
 def _name(hit: Hit) -> str:
     """The document's id, or `#` and its position where it has none."""
     return f"#{hit.index}" if hit.document.id is None else str(hit.document.id)

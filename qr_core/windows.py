@@ -1,8 +1,8 @@
 """Windows: score more text than one prompt holds.
 
 Pieces (documents, or parts of long ones) are packed into windows in their order; each window is one prompt with one
-softmax. The best piece of every window, and the best of all, meet in the next round, until one window holds them all. So the pieces of the
-last round were scored against each other; the others rank below, by the round they reached.
+softmax. The best piece of every window, and the best of all, meet in the next round, until one holds them all. So the
+pieces of the last round were scored against each other; the others rank below, by the round they reached.
 
 Knows nothing of models and tokenizers: a window is read, and text measured, by functions that the caller hands in.
 """

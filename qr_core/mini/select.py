@@ -19,6 +19,8 @@ from qr_core.scorer import QRScorer
 from qr_core.types import Document
 
 MODEL_NAME = "qrhead-mini"
+MAX_PROMPT_TOKENS = 8192
+"""Longer windows rank worse and take longer: the model was trained on prompts of about 2,000 tokens."""
 KEPT = 0.8
 """A head is kept when it is at least this share as often right as the best one."""
 

@@ -54,7 +54,7 @@ def texts(text, found):
 def test_markdown_blocks_stay_whole():
     found = texts(MARKDOWN, units(MARKDOWN, "sentence", "markdown"))
     assert "# Boiler manual" in found
-    assert ["Read this first.", "Keep it near the boiler."] == found[1:3]
+    assert found[1:3] == ["Read this first.", "Keep it near the boiler."]
     assert found[3].startswith("- Turn")
     assert found[3].endswith("two sentences.")
     assert found[4].startswith("| part")
@@ -125,7 +125,8 @@ def test_blank_text_has_no_units(blank, unit):
 
 PIECES = st.sampled_from(
     ["# h", "## h\n", "- a\n", "1. b\n", "|a|b|\n|-|-|\n|1|2|\n", "```\n", "> q\n", "Anna: ", "---\n", "\n\n", "\r\n",
-     "\r", ". ", "! ", "word ", "é", "e\u0301", "😀", "\u2028", "\x85", "\x0b", "\0", "\ud800", "    ", "\t", "<b>", "</b>\n\n"]
+     "\r", ". ", "! ", "word ", "é", "e\u0301", "😀", "\u2028", "\x85", "\x0b", "\0", "\ud800", "    ", "\t", "<b>",
+     "</b>\n\n"]
 )  # fmt: skip
 
 

@@ -26,7 +26,9 @@ def test_ten_thousand_documents(embedded):
     documents[7_123] = "The old stone bridge over the Ellin was built by masons from Carrow in 1412."
     clock = time.perf_counter()
     ranking = embedded.rank("Who built the stone bridge over the Ellin?", documents)
-    print(f"10,000 documents in {time.perf_counter() - clock:.1f} s, {ranking.windows} windows, {ranking.rounds} rounds")
+    print(
+        f"10,000 documents in {time.perf_counter() - clock:.1f} s, {ranking.windows} windows, {ranking.rounds} rounds"
+    )
     assert ranking[0].index == 7_123
     assert sorted(hit.index for hit in ranking) == list(range(10_000))
     assert ranking.windows > 1
