@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from qr_core.errors import (
     ContextLengthError,
+    GenerationError,
     HeadSetError,
     InputError,
     ModelLoadError,
     NonFiniteError,
     QRHeadError,
 )
-from qr_core.types import Document, Hit, Ranking
+from qr_core.types import Document, Hit, Pruned, Ranking, Span
 from qr_core.version import __version__
 
 if TYPE_CHECKING:
@@ -25,15 +26,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ContextLengthError",
     "Document",
+    "GenerationError",
     "HeadSet",
     "HeadSetError",
     "Hit",
     "InputError",
     "ModelLoadError",
     "NonFiniteError",
+    "Pruned",
     "QRHeadError",
     "QRScorer",
     "Ranking",
+    "Span",
     "__version__",
 ]
 

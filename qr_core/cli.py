@@ -174,7 +174,7 @@ def demo() -> None:
         out.print()
     manual = samples.joinpath("manual.md").read_text("utf-8")
     for question in samples.joinpath("manual_questions.txt").read_text("utf-8").splitlines():
-        kept = scorer.prune(question, manual, max_tokens=90, text_format="markdown", headings=True, ellipsis="[...]")
+        kept = scorer.prune(question, manual, max_tokens=130, text_format="markdown", headings=True, ellipsis="[...]")
         out.print(
             f"House manual, {kept.total_tokens} tokens pruned to {kept.kept_tokens} for: {question}", style="bold"
         )

@@ -229,6 +229,8 @@ class EndpointGenerator:
                 temperature=0,
             )
             text = reply.choices[0].message.content
+        except InputError:
+            raise
         except APITimeoutError as error:
             raise GenerationError(f"{self.url} did not answer in time") from error
         except APIConnectionError as error:

@@ -83,6 +83,11 @@ class QRScorer:
         _scorers.add(self)
 
     @property
+    def prompts(self) -> PromptBuilder:
+        """Makes its prompts, and measures documents in tokens."""
+        return self._reader.prompts
+
+    @property
     def source(self) -> models.ModelSource:
         """Where its weights come from."""
         return self._reader.model.source
@@ -274,7 +279,7 @@ class QRScorer:
         ----------
         query : str
         documents : str, or iterable of str, Document or mapping
-            One string is one text, shown to the model in passages.
+            One string is one text. The model is shown passages of about 100 words, unless `unit` is `document`.
         max_tokens : int, optional
             Most tokens of what is kept. Never exceeded; a unit that does not fit is passed over.
         top_k : int, optional
@@ -349,20 +354,19 @@ class QRScorer:
         check_one_of("order", order, Order)
         check_one_of("unit", unit, UnitName)
         check_one_of("text_format", text_format, TextFormat)
-        passages: list[chunking.Unit] = []
-        if isinstance(documents, str):
-            texts = [Document(documents)]
-            passages = chunking.passages(documents, "chat" if unit == "turn" else text_format)
-            pieces = [Piece(0, passage.start, passage.end) for passage in passages]
-        else:
-            texts = checked_documents(documents)
-            pieces = whole_documents(texts)
-        parts = [
-            (number, part)
-            for number, text in enumerate(texts)
-            for part in _units(text.text, unit, text_format, passages)
-        ]
+        if unit == "turn":
+            text_format = "chat"
+        raw = isinstance(documents, str)
+        texts = [Document(documents)] if isinstance(documents, str) else checked_documents(documents)
+        parts: list[tuple[int, chunking.Unit]] = []
+        pieces: list[Piece] = []
+        for number, text in enumerate(texts):
+            passages = chunking.passages(text.text, text_format) if raw or unit != "document" else []
+            pieces += [Piece(number, passage.start, passage.end) for passage in passages]
+            parts += [(number, part) for part in _units(text.text, unit, text_format, passages)]
         units = [Piece(number, part.start, part.end) for number, part in parts]
+        if not raw and unit == "document":
+            pieces = whole_documents(texts)
         found = self._survey(query, texts, pieces if units else [], units, order, cache, progress)
         ranked = []
         for place in found.order:
@@ -464,7 +468,7 @@ def _template(heads: HeadSet, tokenizer: PreTrainedTokenizerBase) -> Template:
 def _units(
     text: str, unit: UnitName, text_format: TextFormat, passages: Sequence[chunking.Unit]
 ) -> list[chunking.Unit]:
-    """Units of one document; `passages` are those of a single raw text, empty for documents."""
+    """Units of one document; `passages` are empty where whole documents are kept or left out."""
     if unit != "document":
         return chunking.units(text, unit, text_format)
     if passages:

@@ -195,13 +195,18 @@ class Survey:
     def _unit_scores(
         self, tokens: Tensor, asked: Prompt, at: int, piece: Piece, inside: Sequence[int], whole: float
     ) -> list[float]:
-        """Scores of the units `inside` the piece that stands `at` that place in the prompt."""
+        """Scores of the units `inside` the piece that stands `at` that place in the prompt.
+
+        A part of a piece scores its own tokens' mass plus the piece's: heads often look at one word of the passage
+        that answers, not at the sentence in it that does.
+        """
         units = [self._units[number] for number in inside]
         if len(units) == 1 and units[0].covers(piece):
             return [whole]
         clipped = [(max(u.start, piece.start) - piece.start, min(u.end, piece.end) - piece.start) for u in units]
         spans = asked.part_spans(at, clipped)
-        return [float(s) for s in scoring.score_parts(tokens, asked.document_spans[at], spans, self.filter_tokens)]
+        own = scoring.score_parts(tokens, asked.document_spans[at], spans, self.filter_tokens)
+        return [whole + float(score) for score in own]
 
     def _advance(self, tokens: int) -> None:
         self._read_tokens += tokens

@@ -177,7 +177,8 @@ class Span:
     start, end : int
         Characters, end exclusive.
     score : float
-        Calibrated attention mass on its tokens, summed over the heads, in its last pass. 0 for a heading.
+        Calibrated attention mass on its tokens plus, where it is part of a passage, on that passage, summed over the
+        heads, in its last pass. 0 for a heading.
     heading : bool
         Whether it was kept only as the heading of other kept parts.
     """

@@ -5,19 +5,20 @@ Knows nothing of how a run was made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-MEASURES = ("nDCG@10", "R@5")
+MEASURES = {"beir": ("nDCG@10", "R@5"), "longcontext": ("R@3", "R@5", "R@10", "nDCG@10")}
+"""By task, in ir-measures' names."""
 RESAMPLES = 2000
 
 Run = Mapping[str, Mapping[str, float]]
 """Score of each document, by query id and document id."""
 
 
-def per_query(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
+def per_query(run: Run, qrels: Mapping[str, Mapping[str, int]], names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Each measure's value for each query of `run`, as trec_eval computes it.
 
     nDCG has linear gain, and its ideal list holds every judged document of the query, also those outside the pool.
@@ -25,8 +26,8 @@ def per_query(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> dict[str, dic
     import ir_measures
 
     judged = {query: dict(qrels[query]) for query in run}
-    measures = [ir_measures.parse_measure(name) for name in MEASURES]
-    values: dict[str, dict[str, float]] = {name: {} for name in MEASURES}
+    measures = [ir_measures.parse_measure(name) for name in names]
+    values: dict[str, dict[str, float]] = {name: {} for name in names}
     for metric in ir_measures.iter_calc(measures, judged, {query: dict(scores) for query, scores in run.items()}):
         values[str(metric.measure)][metric.query_id] = float(metric.value)
     return values

@@ -55,6 +55,14 @@ def test_captured_mass_equals_eager(compared, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_prefill_in_chunks_reads_the_same(compared, family, monkeypatch):
+    """Every mask, window, sink and RoPE kind when a prompt's beginning runs a few tokens at a time."""
+    difference = compared(family)
+    monkeypatch.setattr(prefill, "chunk_rows", lambda *_: 7)
+    assert difference()[0] < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_shallow_copy_reads_the_same(saved, family, monkeypatch):
     """Layers above the deepest selected head are not loaded, and change nothing."""
     monkeypatch.setattr(layers, "check_windows", lambda *_: None)

@@ -146,3 +146,67 @@ def test_bench_bad_options(run, args, words):
     status, _, err = run("bench", *args)
     assert status == 2
     assert words in err
+
+
+MANUAL = (
+    "# Boiler\n\nTurn the red tap to start the boiler. "
+    + "The cellar is cold. " * 40
+    + "\n\n## Glass\n\nTo the church."
+)
+
+
+def test_prune_prints_the_kept_text_alone(run, tmp_path):
+    path = tmp_path / "manual.md"
+    path.write_text(MANUAL)
+    options = ["--query", "How do I start the boiler?", "--file", str(path), "--max-tokens", "12"]
+    status, out, err = run("prune", *options)
+    assert status == 0
+    assert "Turn the red tap" in out
+    assert "kept " in err
+    status, printed, _ = run("prune", *options, "--format", "json")
+    answer = json.loads(printed)
+    assert answer["text"] + "\n" == out
+    assert answer["kept_tokens"] <= 12 < answer["total_tokens"]
+    assert all(MANUAL[s["start"] : s["end"]] in answer["text"] for s in answer["spans"])
+
+
+def test_prune_reads_standard_input_and_chats(run):
+    chat = "Anna: The key is lost.\nBen: The key hangs in the boat house.\nAnna: Good.\n"
+    status, out, _ = run(
+        "prune", "--query", "Where does the key hang?", "--file", "-", "--unit", "turn", "--top-k", "1",
+        stdin=chat.encode(),
+    )  # fmt: skip
+    assert status == 0
+    assert out.strip() in chat.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "nothing says how much to keep"),
+        (["--max-tokens", "0"], "max_tokens is 0"),
+        (["--max-tokens", "5", "--tokenizer", "/nowhere"], "model folder /nowhere does not exist"),
+        (["--max-tokens", "5", "--file", "/nowhere.txt"], "cannot read /nowhere.txt"),
+    ],
+)
+def test_prune_refuses_bad_options(run, args, words):
+    status, _, err = run("prune", "--query", "q", "--file", "-", *args, stdin=b"text")
+    assert status == 2
+    assert words in err
+
+
+def test_ask_answers_from_the_kept_text(run, tmp_path):
+    path = tmp_path / "manual.md"
+    path.write_text(MANUAL)
+    options = ["--query", "Where does glass go?", "--file", str(path), "--max-tokens", "15", "--max-new-tokens", "4"]
+    status, _, err = run("ask", *options)
+    assert status == 0
+    assert "too small to do so sensibly" in err
+    status, printed, _ = run("ask", *options, "--generator", str(GOLDEN / "tiny-llama"), "--format", "json")
+    assert status == 0
+    answer = json.loads(printed)
+    assert answer["context"]["kept_tokens"] <= 15
+    assert isinstance(answer["answer"], str)
+    status, _, err = run("ask", *options, "--generator", "http://127.0.0.1:9/v1", "--generator-model", "m")
+    assert status == 2
+    assert "cannot be reached" in err

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from qr_core import Document, InputError
-from qr_core.evaluation import beir, metrics
+from qr_core.evaluation import beir, longcontext, metrics, spans
 from qr_core.evaluation.systems import bm25_system
+from qr_core.pruning import Candidate
 from tests.helpers import GOLDEN
 from tests.unit.test_cli import run  # noqa: F401 - a fixture
 
@@ -75,7 +76,7 @@ def test_a_folder_without_data(tmp_path):
 
 
 def test_metrics_have_linear_gain_and_count_judged_documents_outside_the_pool():
-    values = metrics.per_query({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 1, "b": 3, "outside": 2}})
+    values = metrics.per_query({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 1, "b": 3, "outside": 2}}, ["nDCG@10", "R@5"])
     ideal = 3 + 2 / 1.584962500721156 + 1 / 2
     assert values["nDCG@10"]["q"] == pytest.approx((1 + 3 / 1.584962500721156) / ideal)
     assert values["R@5"]["q"] == pytest.approx(2 / 3)
@@ -91,10 +92,10 @@ def test_intervals_hold_the_mean():
 def test_bm25_ranks_the_pool():
     documents = tuple(Document(row["text"], row["title"], row["_id"]) for row in CORPUS)
     bm25 = bm25_system()
-    scores = bm25(beir.Pool("q", "lighthouse", documents))
-    assert max(range(4), key=scores.__getitem__) == 0
-    assert bm25(beir.Pool("q", "zebra", documents)) == [0.0] * 4
-    assert bm25(beir.Pool("q", "x", (Document(""), Document("")))) == [0.0, 0.0]
+    first, second = bm25([beir.Pool("q", "lighthouse", documents), beir.Pool("q", "zebra", documents)])
+    assert max(range(4), key=first.__getitem__) == 0
+    assert second == [0.0] * 4
+    assert list(bm25([beir.Pool("q", "x", (Document(""), Document("")))])) == [[0.0, 0.0]]
 
 
 def test_the_command_writes_what_others_need(run, folder, tmp_path):  # noqa: F811
@@ -132,3 +133,109 @@ def test_the_command_refuses_bad_options(run, folder, args, words):  # noqa: F81
     status, _, err = run("eval", "--data", str(folder), *args)
     assert status == 2
     assert words in err
+
+
+MEETINGS = [
+    {"meeting": "m1", "paragraphs": [{"idx": str(i), "title": "", "paragraph_text": t} for i, t in enumerate(TEXTS)]}
+    for TEXTS in (["The lighthouse was lit in 1871. " * 9, "Ships wait outside. " * 12, "The pier is closed. " * 12],)
+]
+QUESTIONS = [
+    {"idx": 7, "meeting": "m1", "question": "When was the lighthouse lit?", "gt_docs": ["0"]},
+    {"idx": 8, "meeting": "m1", "question": "What is closed?", "gt_docs": ["2"]},
+]
+
+
+@pytest.fixture
+def meetings(tmp_path):
+    (tmp_path / "meetings.json.gz").write_bytes(gzip.compress(json.dumps(MEETINGS).encode()))
+    (tmp_path / "queries.json").write_text(json.dumps(QUESTIONS))
+    return tmp_path
+
+
+def test_long_contexts_from_a_folder_and_from_one_file(meetings):
+    pools, qrels = longcontext.read_long_contexts(meetings)
+    assert qrels == {"7": {"0": 1}, "8": {"2": 1}}
+    assert pools[0].documents is pools[1].documents
+    flat = [question | {"paragraphs": MEETINGS[0]["paragraphs"]} for question in QUESTIONS]
+    (meetings / "flat.json").write_text(json.dumps(flat))
+    again, judged = longcontext.read_long_contexts(meetings / "flat.json")
+    assert judged == qrels
+    assert [(p.query, p.documents) for p in again] == [(p.query, p.documents) for p in pools]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"meeting": "m9"}, "entry 1: there is no meeting 'm9'"),
+        ({"gt_docs": []}, "entry 1: expected a 'question' and a list 'gt_docs'"),
+        ({"gt_docs": ["12"]}, "entry 1: gold paragraph '12' is not in its context"),
+        ({"idx": 7}, "entry 1: idx '7' stands twice"),
+    ],
+)
+def test_malformed_long_contexts_are_named(meetings, change, words):
+    (meetings / "queries.json").write_text(json.dumps([QUESTIONS[0], QUESTIONS[1] | change]))
+    with pytest.raises(InputError, match=words):
+        longcontext.read_long_contexts(meetings)
+
+
+def test_windows_side_by_side(run, meetings):  # noqa: F811
+    status, printed, _ = run(
+        "eval", "--task", "longcontext", "--data", str(meetings), "--windows", "1,2", "--format", "json",
+    )  # fmt: skip
+    assert status == 0
+    systems = json.loads(printed)["systems"]
+    assert list(systems) == ["qr", "bm25", "qr, 1 window", "qr, 2 windows"]
+    assert all(found["R@3"]["mean"] == 1.0 for found in systems.values())
+    assert systems["qr, 2 windows"]["R@3"]["queries"] == 2
+
+
+SPANS = {
+    "corpora": [{"corpus_id": "c", "text": "The lighthouse was lit in 1871. Ships wait. " + "Bread is baked. " * 90}],
+    "questions": [
+        {
+            "corpus_id": "c",
+            "question": "When was the lighthouse lit?",
+            "references": [{"start_index": 0, "end_index": 31}],
+        }
+    ],
+}
+
+
+def test_kept_characters_are_counted_exactly(tmp_path):
+    (tmp_path / "spans.json").write_text(json.dumps(SPANS))
+    (corpus,) = spans.read_spans(tmp_path)
+    gold = corpus.questions[0][1]
+    ranked = [Candidate(0, 0, 31, 2.0, 0.5), Candidate(0, 32, 43, 1.0, 0.5)]
+    assert spans.measure(corpus, gold, ranked, 31) == {"recall": 1.0, "precision": 1.0, "IoU": 1.0}
+    found = spans.measure(corpus, ((10, 31),), ranked, 500)
+    assert found == pytest.approx({"recall": 1.0, "precision": 21 / 42, "IoU": 21 / 42})
+    assert spans.measure(corpus, gold, ranked[1:], 500)["recall"] == 0.0
+
+
+def test_spans_on_the_command_line(run, tmp_path):  # noqa: F811
+    (tmp_path / "spans.json").write_text(json.dumps(SPANS))
+    status, printed, _ = run(
+        "eval", "--task", "spans", "--data", str(tmp_path), "--format", "json", "--out", str(tmp_path / "out")
+    )
+    assert status == 0
+    systems = json.loads(printed)["systems"]
+    assert systems["bm25"]["recall@500"]["mean"] == 1.0
+    assert systems["qr"]["recall@500"]["mean"] == 1.0
+    status, _, err = run("eval", "--task", "spans", "--data", str(tmp_path), "--systems", "dense")
+    assert status == 2
+    assert "--dense-model" in err
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({"start_index": 5, "end_index": 5}, "has no span inside its text"),
+        ({"start_index": 0, "end_index": 10**6}, "has no span inside its text"),
+        ({"start": 0}, "does not hold corpora and questions"),
+    ],
+)
+def test_malformed_spans_are_named(tmp_path, reference, words):
+    question = SPANS["questions"][0] | {"references": [reference]}
+    (tmp_path / "spans.json").write_text(json.dumps(SPANS | {"questions": [question]}))
+    with pytest.raises(InputError, match=words):
+        spans.read_spans(tmp_path)

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from qr_core import ContextLengthError, Document, QRScorer, capture
+from qr_core import ContextLengthError, Document, QRScorer, capture, prefill
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
 
@@ -66,6 +66,29 @@ def test_a_probe_in_blocks_reads_the_same(tiny, monkeypatch):
     monkeypatch.setattr(capture, "BLOCK_BYTES", 1)
     blocks, _ = captured_masses(tiny, "Who built the stone bridge across the Ellin? " * 8, DOCUMENTS)
     assert torch.allclose(whole, blocks, atol=1e-6)
+
+
+def test_prefill_in_chunks_keeps_the_same_keys(embedded, monkeypatch):
+    model = embedded._reader.model.at_depth(1)
+    ids = (torch.arange(3_000) * 37 % 20_000 + 1_000)[None]
+    with torch.inference_mode():
+        whole = prefill.prefill(model, ids, 1)
+        monkeypatch.setattr(prefill, "chunk_rows", lambda *_: 448)
+        chunks = prefill.prefill(model, ids, 1)
+    # bfloat16 weights: the values agree to their own rounding (2**-8); test_families compares float32 to 1e-5
+    for one, other in zip((*whole.keys, *whole.values), (*chunks.keys, *chunks.values), strict=True):
+        assert torch.allclose(one.float(), other.float(), rtol=2**-6, atol=2**-6)
+    assert chunks.length == 3_000
+    assert chunks.bytes == whole.bytes
+
+
+def test_chunks_get_smaller_with_longer_prompts(embedded):
+    model = embedded._reader.model.at_depth(1)
+    rows = [prefill.chunk_rows(model, tokens) for tokens in (1_000, 10_000, 100_000, 10**7)]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0] >= 1_000
+    assert rows[2] * 100_000 * 4 <= prefill.CHUNK_BYTES["cpu"]
+    assert rows[3] == prefill.SMALLEST_CHUNK
 
 
 def test_control_strings_by_the_thousand_are_found_soon(tiny):

@@ -12,8 +12,8 @@ import qr_core
 import qr_core.scorer
 
 NAMES = [
-    "ContextLengthError", "Document", "HeadSet", "HeadSetError", "Hit", "InputError", "ModelLoadError",
-    "NonFiniteError", "QRHeadError", "QRScorer", "Ranking", "__version__",
+    "ContextLengthError", "Document", "GenerationError", "HeadSet", "HeadSetError", "Hit", "InputError",
+    "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking", "Span", "__version__",
 ]  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def check(pruned, documents: list[str], count, max_tokens=None):
 
 
 PIECES = st.sampled_from(
-    ["Word. ", "two words ", "! ", "\n", "\r\n", "\n\n", "# h\n", "- a\n", "é", "e\u0301", "😀", "\0", "\ud800", "[SEP]",
+    ["Word. ", "two words ", "! ", "\n", "\r\n", "\n\n", "# h\n", "- a\n", "é", "e\u0301", "😀", "\0", "\ud800",
+     "[SEP]",
      "[2] ", "\u202e", "x" * 300, " " * 50, "Anna: "]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join))

@@ -1,0 +1,119 @@
+"""Exact spans: how much of the relevant text a pruner keeps, and how much else, within a budget of characters.
+
+    {"corpora": [{"corpus_id", "text"}],
+     "questions": [{"corpus_id", "question", "references": [{"start_index", "end_index"}]}]}
+
+Every system ranks the same units (sentences), and the same rule fills the budget from its ranking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qr_core.chunking import units
+from qr_core.errors import InputError
+from qr_core.evaluation.beir import Pool
+from qr_core.evaluation.systems import System
+from qr_core.inputs import read_text
+from qr_core.pruning import Budget, Candidate, Rendering, select
+from qr_core.reader import ReadCache
+from qr_core.scorer import QRScorer
+from qr_core.types import Document
+
+BUDGETS = (500, 1000, 2000, 4000)
+MEASURES = ("recall", "precision", "IoU")
+
+Pruner = Callable[["Corpus", Sequence[str]], Iterable[list[Candidate]]]
+"""Ranks one corpus's units for each of several questions."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text and the questions about it, each with its relevant spans."""
+
+    name: str
+    text: str
+    questions: tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+
+
+def read_spans(path: Path) -> list[Corpus]:
+    """Read the data; a folder holds it as `spans.json` or `spans.json.gz`.
+
+    Raises
+    ------
+    InputError
+        When the file is malformed, or a span lies outside its text.
+    """
+    if path.is_dir():
+        path = next((p for p in (path / "spans.json", path / "spans.json.gz") if p.is_file()), path / "spans.json")
+    try:
+        data = json.loads(read_text(path))
+        texts = {str(row["corpus_id"]): str(row["text"]) for row in data["corpora"]}
+        questions: dict[str, list[Any]] = {name: [] for name in texts}
+        for row in data["questions"]:
+            spans = tuple((int(r["start_index"]), int(r["end_index"])) for r in row["references"])
+            questions[str(row["corpus_id"])].append((str(row["question"]), spans))
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} does not hold corpora and questions with references: {error!r}") from error
+    for name, rows in questions.items():
+        wrong = [
+            query for query, spans in rows if not spans or any(not 0 <= a < b <= len(texts[name]) for a, b in spans)
+        ]
+        if wrong:
+            raise InputError(f"{path}: question {wrong[0][:60]!r} has no span inside its text")
+    return [Corpus(name, texts[name], tuple(rows)) for name, rows in questions.items() if rows]
+
+
+def attention_pruner(scorer: QRScorer) -> Pruner:
+    """Rank sentences with `scorer`, which reads each corpus once."""
+
+    def run(corpus: Corpus, queries: Sequence[str]) -> Iterable[list[Candidate]]:
+        cache = ReadCache()
+        for query in queries:
+            yield scorer.score_units(query, corpus.text, cache=cache)[0]
+
+    return run
+
+
+def ranking_pruner(system: System) -> Pruner:
+    """Rank sentences as documents of their own, with a system that ranks documents."""
+
+    def run(corpus: Corpus, queries: Sequence[str]) -> Iterable[list[Candidate]]:
+        parts = units(corpus.text, "sentence")
+        documents = tuple(Document(corpus.text[p.start : p.end], id=str(i)) for i, p in enumerate(parts))
+        pools = [Pool(str(n), query, documents) for n, query in enumerate(queries)]
+        for scores in system(pools):
+            ranked = sorted(range(len(parts)), key=lambda i: (-scores[i], i))
+            yield [Candidate(0, parts[i].start, parts[i].end, scores[i], 0.0) for i in ranked]
+
+    return run
+
+
+def measure(
+    corpus: Corpus, gold: Sequence[tuple[int, int]], ranked: Sequence[Candidate], budget: int
+) -> dict[str, float]:
+    """Recall, precision and intersection over union of kept characters."""
+    spans, _, _ = select([Document(corpus.text)], ranked, Budget(budget), Rendering(), len)
+    kept = {place for span in spans for place in range(span.start, span.end)}
+    wanted = {place for start, end in gold for place in range(start, end)}
+    both = len(kept & wanted)
+    return {
+        "recall": both / len(wanted),
+        "precision": both / len(kept) if kept else 0.0,
+        "IoU": both / len(kept | wanted),
+    }
+
+
+def limited(corpora: Sequence[Corpus], limit: int | None, rng: Any) -> list[Corpus]:
+    """At most `limit` questions, drawn over all corpora."""
+    everything = [(n, question) for n, corpus in enumerate(corpora) for question in corpus.questions]
+    if limit is not None and limit < len(everything):
+        everything = sorted(rng.sample(everything, limit), key=lambda pair: pair[0])
+    kept = [replace(c, questions=tuple(q for n, q in everything if n == number)) for number, c in enumerate(corpora)]
+    return [corpus for corpus in kept if corpus.questions]
