@@ -82,6 +82,14 @@ class QRScorer:
         self._executor_lock = threading.Lock()
         _scorers.add(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> QRScorer:
+        """Itself: a scorer is made to be shared, and its weights are not copied."""
+        return self
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, without those that begin or end a prompt."""
+        return pruning.counter(None, self.tokenizer)(text)
+
     @property
     def prompts(self) -> PromptBuilder:
         """Makes its prompts, and measures documents in tokens."""

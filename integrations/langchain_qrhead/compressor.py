@@ -1,55 +1,74 @@
-"""A LangChain document compressor over the shared scorer: options, conversion, tracing."""
+"""A LangChain document compressor over the shared scorer: conversion and tracing.
+
+Options, ranking and pruning are `qr_core.chain`'s. Knows nothing of how scores come about.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from langchain_core.runnables import RunnableLambda
-from pydantic import ConfigDict, Field, PrivateAttr
+from langchain_core.runnables import Runnable, RunnableLambda
 
-from qr_core import QRScorer
+from qr_core.chain import ChainOptions, Kept
 
 
-class QRHeadCompressor(BaseDocumentCompressor):
-    """Reorder documents by the attention that query-focused heads pay them, best first.
+class QRHeadCompressor(ChainOptions, BaseDocumentCompressor):
+    """Reorder documents by the attention that query-focused heads pay them, best first, and prune them if asked to.
 
     Returned documents are copies; `metadata["relevance_score"]` is the document's share of the positive attention
-    mass, in [0, 1], which depends on the other documents of the call. The model loads at the first call.
+    mass, in [0, 1], which depends on the other documents of the call. Where documents are pruned, `metadata` holds
+    `qrhead_spans` (characters of the original `page_content`), `qrhead_kept_tokens` and `qrhead_total_tokens`.
+    With `keep_retrieval_score`, a `relevance_score` from an earlier stage is kept as `retrieval_score`. The model
+    loads at the first call.
     """
-
-    model: str | None = Field(default=None, description="Hub id or folder; by default the embedded small model.")
-    heads: str | None = Field(default=None, description="Head set; by default the model's own.")
-    top_n: int | None = Field(default=None, ge=1, description="Keep so many; by default all.")
-    order: Literal["given", "reversed"] = Field(
-        default="reversed", description="reversed: the first document, the most promising, stands nearest the query."
-    )
-    device: str | None = Field(default=None, description="By default CUDA, then MPS, then CPU.")
-    dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-    _scorer: QRScorer | None = PrivateAttr(default=None)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Rank `documents` for `query`, as a run named after this class under the caller's run."""
-        run = RunnableLambda(self._ranked, name=type(self).__name__)
-        return run.invoke({"documents": list(documents), "query": query}, config={"callbacks": callbacks})
+        """Rank `documents` for `query`, as a run named after this class under the caller's run.
 
-    def _ranked(self, job: dict[str, Any]) -> list[Document]:
-        documents: list[Document] = job["documents"]
-        if not documents:
+        Raises
+        ------
+        InputError
+            When the query is empty or not a string.
+        """
+        found: list[Document] = self.as_runnable().invoke(
+            {"documents": list(documents), "query": query}, config={"callbacks": callbacks}
+        )
+        return found
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """`compress_documents` without blocking the event loop, on the scorer's own thread."""
+        found: list[Document] = await self.as_runnable().ainvoke(
+            {"documents": list(documents), "query": query}, config={"callbacks": callbacks}
+        )
+        return found
+
+    def as_runnable(self) -> Runnable[dict[str, Any], list[Document]]:
+        """A step of a chain, from `{"documents": ..., "query": ...}` to documents."""
+        return RunnableLambda(self._compressed, afunc=self._acompressed, name=type(self).__name__)
+
+    async def _acompressed(self, job: dict[str, Any]) -> list[Document]:
+        if not job["documents"]:
             return []
-        if self._scorer is None:
-            self._scorer = QRScorer.from_pretrained(self.model, self.heads, device=self.device, dtype=self.dtype)
-        texts = [document.page_content for document in documents]
-        ranking = self._scorer.rank(job["query"], texts, top_k=self.top_n, order=self.order)
-        ranked = []
-        for hit in ranking:
-            document = documents[hit.index].model_copy(deep=True)
-            document.metadata["relevance_score"] = hit.relevance
-            ranked.append(document)
-        return ranked
+        return await self.in_scorers_thread(self._compressed, job)
+
+    def _compressed(self, job: dict[str, Any]) -> list[Document]:
+        documents: list[Document] = job["documents"]
+        kept = self.select(job["query"], [document.page_content for document in documents])
+        return [self._copy(documents[one.index], one) for one in kept]
+
+    def _copy(self, document: Document, kept: Kept) -> Document:
+        document = document.model_copy(deep=True)
+        if self.keep_retrieval_score and "relevance_score" in document.metadata:
+            document.metadata["retrieval_score"] = document.metadata["relevance_score"]
+        document.metadata["relevance_score"] = kept.relevance
+        document.metadata.update(kept.pruning())
+        if kept.text is not None:
+            document.page_content = kept.text
+        return document
