@@ -134,7 +134,8 @@ class Survey:
         if limit - overhead < SMALLEST_ROOM:
             raise ContextLengthError(
                 f"the query and the prompt around it take {overhead} tokens, {overhead + SMALLEST_ROOM - limit} too "
-                f"many for {self.reader.name} to look at documents as well (limit {limit}): shorten the query"
+                f"many for {self.reader.name} to look at documents as well (limit {limit}): shorten the query, or "
+                "raise max_prompt_tokens where the model's context allows it"
             )
         return limit - overhead
 

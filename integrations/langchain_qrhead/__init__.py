@@ -1,7 +1,9 @@
-"""LangChain: rerank retrieved documents by query-focused attention.
+"""LangChain: rerank and prune retrieved documents, and agents' tool messages, by query-focused attention.
 
-Converts between LangChain's documents and the scorer's; knows nothing of how scores come about.
+Converts between LangChain's objects and the scorer's; knows nothing of how scores come about.
 """
+
+from typing import TYPE_CHECKING, Any
 
 try:
     from langchain_qrhead.compressor import QRHeadCompressor
@@ -10,4 +12,20 @@ except ModuleNotFoundError as error:
         raise ImportError("langchain-core is not installed: pip install 'qrhead[langchain]'") from error
     raise
 
-__all__ = ["QRHeadCompressor"]
+if TYPE_CHECKING:
+    from langchain_qrhead.middleware import QRHeadContextMiddleware
+
+__all__ = ["QRHeadCompressor", "QRHeadContextMiddleware"]
+
+
+def __getattr__(name: str) -> Any:
+    """The middleware is imported when it is first used: only agents need the whole of LangChain."""
+    if name != "QRHeadContextMiddleware":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from langchain_qrhead.middleware import QRHeadContextMiddleware
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] == "langchain":
+            raise ImportError("agents need langchain: pip install 'qrhead[langchain]' langchain") from error
+        raise
+    return QRHeadContextMiddleware

@@ -48,9 +48,14 @@ def test_a_document_of_one_megabyte(embedded):
     assert ranking.windows > 1
 
 
-def test_a_query_of_ten_thousand_words(embedded):
-    ranking = embedded.rank("bridge " * 10_000, DOCUMENTS)
+def test_a_query_of_ten_thousand_words():
+    """Over the length that the embedded model's head set asks for, within its context."""
+    long = "bridge " * 10_000
+    with pytest.raises(ContextLengthError, match="raise max_prompt_tokens"):
+        QRScorer.from_pretrained(device="cpu").rank(long, DOCUMENTS)
+    ranking = QRScorer.from_pretrained(device="cpu", max_prompt_tokens=16_000).rank(long, DOCUMENTS)
     assert len(ranking) == 3
+    assert ranking.windows == 1
 
 
 def test_a_query_over_the_context(embedded):

@@ -28,7 +28,7 @@ def test_packs_keep_order_and_fit(lengths, capacity):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=300), st.integers(100, 1000), st.randoms())
 def test_a_contest_ends_in_one_window_with_the_best(lengths, capacity, rng):
-    worth = [rng.random() for _ in lengths]
+    worth = [(rng.random(), -n) for n in range(len(lengths))]  # equal ones: the earlier is better
     readings: dict[int, list[list[int]]] = {}
 
     def read(stage, window, members):
@@ -36,7 +36,7 @@ def test_a_contest_ends_in_one_window_with_the_best(lengths, capacity, rng):
         assert window == len(rounds)
         rounds.append(list(members))
         assert sum(lengths[n] for n in members) <= capacity
-        return [worth[n] for n in members]
+        return [worth[n][0] for n in members]
 
     contest(lengths, capacity, read)
     assert sorted(n for members in readings[1] for n in members) == list(range(len(lengths)))
@@ -47,7 +47,7 @@ def test_a_contest_ends_in_one_window_with_the_best(lengths, capacity, rng):
         bests = {max(members, key=lambda n: worth[n]) for members in readings[stage - 1]}
         assert bests <= going_on  # every window sends its best; all others go on by worth alone
         dropped = [worth[n] for members in readings[stage - 1] for n in members if n not in going_on]
-        assert min((worth[n] for n in going_on - bests), default=2) > max(dropped, default=-1)
+        assert min((worth[n] for n in going_on - bests), default=(2, 0)) > max(dropped, default=(-1, 0))
 
 
 def test_expected_tokens_are_about_those_read():

@@ -1,0 +1,391 @@
+"""Fifteen behaviours that both adapters share, on the frameworks' own objects with the embedded model."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import math
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from langchain_core.documents import Document
+from langchain_qrhead import QRHeadCompressor
+from llama_index.core.schema import ImageNode, MetadataMode, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
+from llama_index.postprocessor.qrhead import QRHeadRerank
+from pydantic import ValidationError
+
+from qr_core import InputError, QRScorer
+
+QUERY = "When was the lighthouse first lit?"
+TEXTS = [
+    "Every morning at five the baker lit the oven. The bread was ready at eight.",
+    "Ships wait outside the harbour for the tide.",
+    "The harbour is deep. The lighthouse was first lit in 1871. Its stairs are steep, and visitors rest halfway.",
+    "The bridge has six arches. Cattle cross it in spring.",
+]
+
+
+@dataclass
+class Out:
+    """What came out, the same for both frameworks."""
+
+    id: str
+    text: str
+    score: float
+    metadata: dict = field(default_factory=dict)
+
+
+class LangChain:
+    name = "langchain"
+    make = QRHeadCompressor
+
+    class Sub(Document):
+        colour: str = "blue"
+
+    def given(self, texts=TEXTS, ids=None):
+        ids = ids or [f"d{i}" for i in range(len(texts))]
+        rows = zip(ids, texts, strict=True)
+        return [self.Sub(page_content=t, id=i, metadata={"page": n, "nested": [n]}) for n, (i, t) in enumerate(rows)]
+
+    def run(self, adapter, given, query=QUERY):
+        return [self.out(d) for d in adapter.compress_documents(given, query)]
+
+    async def arun(self, adapter, given, query=QUERY):
+        return [self.out(d) for d in await adapter.acompress_documents(given, query)]
+
+    def out(self, document):
+        assert type(document) is self.Sub
+        assert document.colour == "blue"
+        return Out(document.id, document.page_content, document.metadata["relevance_score"], document.metadata)
+
+
+class LlamaIndex:
+    name = "llama_index"
+    make = QRHeadRerank
+
+    class Sub(TextNode):
+        colour: str = "blue"
+
+    def given(self, texts=TEXTS, ids=None):
+        ids = ids or [f"d{i}" for i in range(len(texts))]
+        nodes = []
+        for n, (i, t) in enumerate(zip(ids, texts, strict=True)):
+            metadata = {"page": n, "nested": [n]}
+            node = self.Sub(text=t, id_=i, metadata=metadata, excluded_embed_metadata_keys=list(metadata))
+            node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="book")
+            nodes.append(NodeWithScore(node=node, score=1.0 - n / 10))
+        return nodes
+
+    def run(self, adapter, given, query=QUERY):
+        return [self.out(n) for n in adapter.postprocess_nodes(given, query_str=query)]
+
+    async def arun(self, adapter, given, query=QUERY):
+        return [self.out(n) for n in await adapter.apostprocess_nodes(given, query_str=query)]
+
+    def out(self, found):
+        assert type(found.node) is self.Sub
+        assert found.node.colour == "blue"
+        assert found.node.relationships[NodeRelationship.SOURCE].node_id == "book"
+        return Out(found.node.node_id, found.node.get_content(MetadataMode.NONE), found.score, found.node.metadata)
+
+
+@pytest.fixture(params=[LangChain(), LlamaIndex()], ids=lambda framework: framework.name)
+def framework(request):
+    return request.param
+
+
+def dumped(items) -> list[str]:
+    return [item.model_dump_json() for item in items]
+
+
+PRUNE = {"prune": True, "prune_max_tokens": 40, "prune_min_relevance": 0.05}
+
+
+@pytest.mark.parametrize("options", [{}, PRUNE])
+def test_1_inputs_are_untouched_and_outputs_are_copies(framework, options):
+    given = framework.given()
+    before = dumped(given)
+    found = framework.run(framework.make(**options), given)
+    assert dumped(given) == before
+    for out in found:
+        out.metadata["nested"].append("changed")
+    assert dumped(given) == before
+
+
+@pytest.mark.parametrize("options", [{}, PRUNE])
+def test_2_ids_subclass_and_metadata_are_kept(framework, options):
+    found = framework.run(framework.make(**options), framework.given())  # `out` checks subclass and relationships
+    assert {out.id for out in found} <= {"d0", "d1", "d2", "d3"}
+    assert all(out.metadata["page"] == int(out.id[1]) for out in found)
+    assert found[0].id == "d2"
+
+
+def test_3_scores_are_finite_floats(framework):
+    for out in framework.run(framework.make(**PRUNE), framework.given()):
+        assert type(out.score) is float
+        assert math.isfinite(out.score)
+        json.dumps(out.metadata, allow_nan=False)
+
+
+def test_4_deterministic_and_matched_by_position(framework):
+    given = framework.given([TEXTS[0], TEXTS[2], TEXTS[0], TEXTS[1]], ids=["same"] * 4)
+    first = framework.run(framework.make(), given)
+    assert [(o.metadata["page"], o.score) for o in first] == [
+        (o.metadata["page"], o.score) for o in framework.run(framework.make(), given)
+    ]
+    assert sorted(out.metadata["page"] for out in first) == [0, 1, 2, 3]
+    assert first[0].metadata["page"] == 1
+
+
+def test_4_ties_keep_the_retrieval_order(framework):
+    found = framework.run(framework.make(), framework.given(), query="N/A zzz qqq")
+    zeros = [out.metadata["page"] for out in found if out.score == 0]
+    ranking = QRScorer.from_pretrained().rank("N/A zzz qqq", TEXTS, order="reversed")
+    assert [out.metadata["page"] for out in found] == [hit.index for hit in ranking]
+    assert zeros == [hit.index for hit in ranking if hit.relevance == 0]
+
+
+def test_5_top_n(framework):
+    assert len(framework.run(framework.make(), framework.given())) == 4
+    assert len(framework.run(framework.make(top_n=9), framework.given())) == 4
+    assert [out.id for out in framework.run(framework.make(top_n=1), framework.given())] == ["d2"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_n": 0}, {"top_n": -1}, {"topn": 3}, {"order": "sideways"}, {"score_threshold": 1.5}, {"prune": True},
+        {"prune": True, "prune_max_tokens": 0}, {"prune_unit": "word"}, {"max_prompt_tokens": 0},
+    ],
+)  # fmt: skip
+def test_5_wrong_options_are_refused_at_construction(framework, options):
+    with pytest.raises(ValidationError):
+        framework.make(**options)
+
+
+def test_6_threshold_is_inclusive_and_comes_before_top_n(framework):
+    every = framework.run(framework.make(), framework.given())
+    second = every[1].score
+    assert [o.id for o in framework.run(framework.make(score_threshold=second), framework.given())] == [
+        out.id for out in every if out.score >= second
+    ]
+    assert len(framework.run(framework.make(score_threshold=second, top_n=1), framework.given())) == 1
+    assert framework.run(framework.make(score_threshold=1.0), framework.given(TEXTS[:2] * 2)) == []
+
+
+def test_7_an_empty_list_loads_nothing(framework):
+    absent = framework.make(model="/absent")
+    assert framework.run(absent, []) == []
+    assert asyncio.run(framework.arun(absent, [])) == []
+
+
+@pytest.mark.parametrize("options", [{}, PRUNE])
+def test_7_one_item_and_blank_text(framework, options):
+    (only,) = framework.run(framework.make(**options), framework.given(TEXTS[2:3]))
+    assert only.id == "d0"
+    found = framework.run(framework.make(**options), framework.given(["", " \n", TEXTS[2]]))
+    assert {"d0", "d1", "d2"} == {out.id for out in found}
+
+
+@pytest.mark.parametrize("options", [{}, PRUNE])
+def test_7_image_only_nodes(options):
+    nodes = [NodeWithScore(node=ImageNode(image_url="https://example.org/a.png"), score=0.5), LlamaIndex().given()[2]]
+    found = QRHeadRerank(**options).postprocess_nodes(nodes, query_str=QUERY)
+    assert {type(n.node).__name__ for n in found} == {"ImageNode", "Sub"}
+
+
+def test_8_a_missing_query_is_a_clear_error(framework):
+    for query in ("", "  "):
+        with pytest.raises(InputError, match="query is empty"):
+            framework.run(framework.make(), framework.given(), query=query)
+    with pytest.raises(InputError, match="needs a query"):
+        QRHeadRerank().postprocess_nodes(LlamaIndex().given())
+
+
+def test_10_async_leaves_the_loop_free(framework):
+    adapter = framework.make()
+    given = framework.given([f"{t} Variation {i}." for i in range(60) for t in TEXTS])
+    expected = framework.run(adapter, given)
+
+    async def main():
+        largest, stop = 0.0, asyncio.Event()
+
+        async def watch():
+            nonlocal largest
+            while not stop.is_set():
+                clock = time.perf_counter()
+                await asyncio.sleep(0.001)
+                largest = max(largest, time.perf_counter() - clock - 0.001)
+
+        watcher = asyncio.create_task(watch())
+        clock = time.perf_counter()
+        found = await framework.arun(adapter, given)
+        took = time.perf_counter() - clock
+        stop.set()
+        await watcher
+        print(f"{framework.name}: {took:.2f} s of work, largest stall of the loop {largest * 1000:.0f} ms")
+        return found
+
+    assert asyncio.run(main()) == expected
+    assert asyncio.run(framework.arun(adapter, given)) == expected  # a second loop: nothing is bound to the first
+
+
+def test_11_many_callers_get_their_own_answers(framework):
+    adapter = framework.make()
+    jobs = [
+        (f"Where is the house of number {i}?", [f"House number {j} is in street {j * 7}." for j in range(i, i + 5)])
+        for i in range(25)
+    ]
+    expected = [framework.run(adapter, framework.given(texts), query) for query, texts in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda job: framework.run(adapter, framework.given(job[1]), job[0]), jobs))
+    assert found == expected
+
+    async def main():
+        twice = jobs * 2
+        return await asyncio.gather(*(framework.arun(adapter, framework.given(texts), query) for query, texts in twice))
+
+    assert asyncio.run(main()) == expected * 2
+
+
+def test_11_cancelling_leaves_the_scorer_usable(framework):
+    adapter = framework.make()
+    expected = framework.run(adapter, framework.given())
+
+    async def main():
+        tasks = [asyncio.create_task(framework.arun(adapter, framework.given(TEXTS * 20))) for _ in range(5)]
+        await asyncio.sleep(0.02)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return await framework.arun(adapter, framework.given())
+
+    assert asyncio.run(main()) == expected
+
+
+def test_12_one_model_for_both_frameworks():
+    compressor, rerank = QRHeadCompressor(), QRHeadRerank()
+    ours = {out.id: out.score for out in LangChain().run(compressor, LangChain().given())}
+    theirs = {out.id: out.score for out in LlamaIndex().run(rerank, LlamaIndex().given())}
+    assert ours == theirs
+    assert compressor.scorer._reader.model is rerank.scorer._reader.model
+    assert QRHeadCompressor()._scorer is None
+
+
+def test_12_many_threads_make_one_scorer(framework):
+    adapter = framework.make()
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(adapter.scorer)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(scorer) for scorer in found}) == 1
+
+
+def test_13_long_input_is_windowed_not_cut(framework):
+    texts = [f"Room {i} has a bed for {i} guests. " * 8 for i in range(40)]
+    texts[31] += "The lighthouse was first lit in 1871."
+    found = framework.run(framework.make(max_prompt_tokens=700), framework.given(texts))
+    assert len(found) == 40
+    assert found[0].id == "d31"
+    long = "Nothing of note happened that year. " * 400 + "The lighthouse was first lit in 1871."
+    assert framework.run(framework.make(max_prompt_tokens=700), framework.given([TEXTS[0], long]))[0].id == "d1"
+
+
+@pytest.mark.parametrize("unit", ["sentence", "paragraph", "document"])
+def test_14_pruning_is_extractive_and_within_its_budget(framework, unit):
+    given = framework.given()
+    adapter = framework.make(prune=True, prune_max_tokens=25, prune_unit=unit)
+    found = framework.run(adapter, given)
+    assert found
+    assert sum(out.metadata["qrhead_kept_tokens"] for out in found) <= 25
+    for out in found:
+        original = TEXTS[int(out.id[1])]
+        spans = out.metadata["qrhead_spans"]
+        assert spans == sorted(spans)
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+        assert out.text.split() == " ".join(original[a:b] for a, b in spans).split()
+        assert out.metadata["qrhead_kept_tokens"] == adapter.scorer.count_tokens(out.text)
+        assert out.metadata["qrhead_total_tokens"] == adapter.scorer.count_tokens(original)
+
+
+def test_14_at_least_the_minimum_is_kept(framework):
+    options = {"prune": True, "prune_min_relevance": 1.0, "top_n": 1}
+    (best,) = framework.run(framework.make(**options), framework.given())
+    assert len(best.metadata["qrhead_spans"]) == 1
+    assert best.text in TEXTS[2]
+    assert framework.run(framework.make(**options, prune_min_keep=0), framework.given()) == []
+
+
+def test_14_pruning_notes_stay_out_of_the_prompt():
+    given = LlamaIndex().given()
+    found = QRHeadRerank(keep_retrieval_score=True, **PRUNE).postprocess_nodes(given, query_str=QUERY)
+    for out in found:
+        for mode in (MetadataMode.LLM, MetadataMode.EMBED):
+            content = out.node.get_content(metadata_mode=mode)
+            assert "qrhead" not in content
+            assert "retrieval_score" not in content
+    assert found[0].node.metadata["retrieval_score"] == given[2].score
+
+
+def test_earlier_scores_are_kept_on_request():
+    given = LangChain().given()
+    for place, document in enumerate(given):
+        document.metadata["relevance_score"] = place / 10
+    found = QRHeadCompressor(keep_retrieval_score=True).compress_documents(given, QUERY)
+    assert found[0].metadata["retrieval_score"] == 0.2
+    assert "retrieval_score" not in QRHeadCompressor().compress_documents(given, QUERY)[0].metadata
+
+
+def test_15_pickle_and_copies(framework):
+    adapter = framework.make(top_n=2, score_threshold=0.01, heads="1-4,1-1")
+    expected = framework.run(adapter, framework.given())  # with its model loaded
+    raw = pickle.dumps(adapter)
+    assert len(raw) < 2000
+    for again in (pickle.loads(raw), copy.deepcopy(adapter), copy.copy(adapter)):  # noqa: S301 - our own bytes
+        assert type(again) is framework.make
+        assert framework.run(again, framework.given()) == expected
+    assert copy.deepcopy(adapter).scorer._reader.model is adapter.scorer._reader.model
+
+
+def test_15_llama_index_dictionaries():
+    adapter = QRHeadRerank(top_n=2, metadata_mode=MetadataMode.NONE, **PRUNE)
+    again = QRHeadRerank.from_dict(json.loads(json.dumps(adapter.to_dict())))
+    assert again.to_dict() == adapter.to_dict()
+    assert again.metadata_mode == MetadataMode.NONE
+    assert QRHeadRerank.from_json(adapter.to_json()).top_n == 2
+
+
+@pytest.mark.parametrize(
+    ("package", "hidden", "words"),
+    [
+        ("langchain_qrhead", "langchain_core", "pip install 'qrhead[langchain]'"),
+        ("llama_index.postprocessor.qrhead", "llama_index.core", "pip install 'qrhead[llama-index]'"),
+    ],
+)
+def test_15_a_missing_framework_names_the_command(package, hidden, words):
+    code = (
+        f"import sys\nsys.modules[{hidden!r}] = None\nimport qr_core\n"
+        f"try:\n    import {package}\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert words in done.stdout
+
+
+def test_the_metadata_that_is_scored_can_be_chosen():
+    nodes = [
+        NodeWithScore(node=TextNode(text="It was first lit in 1871.", metadata={"about": "the lighthouse"})),
+        NodeWithScore(node=TextNode(text="It was first lit in 1871.", metadata={"about": "an oven"})),
+    ]
+    with_metadata = QRHeadRerank().postprocess_nodes(nodes, query_str=QUERY)
+    assert with_metadata[0].node.metadata["about"] == "the lighthouse"
+    assert with_metadata[0].score > 1.5 * with_metadata[1].score
