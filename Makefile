@@ -2,13 +2,15 @@
 # make test   the default test suite
 # make check  lint and types
 # make wheel  build the wheel and run the demo from it in an empty environment
+# make core   the core's tests with neither LlamaIndex nor LangChain installed
+# make lowest the adapters' tests with the lowest versions of both that are supported
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test check wheel core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -35,6 +37,22 @@ wheel: $(READY)
 	$(PYTHON) -m venv --clear build/empty
 	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	cd build && empty/bin/qrhead demo && empty/bin/python -c "import langchain_qrhead" 2>&1 | grep -q 'pip install'
+
+core:
+	$(PYTHON) -m venv --clear build/core
+	build/core/bin/python -m pip install --quiet --upgrade pip
+	build/core/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	! build/core/bin/python -c "import langchain_core" 2>/dev/null && ! build/core/bin/python -c "import llama_index.core" 2>/dev/null
+	build/core/bin/python -m pytest tests/unit tests/parity
+
+# The frameworks' own warnings are theirs; the files left out need packages that have no such old release.
+lowest:
+	$(PYTHON) -m venv --clear build/lowest
+	build/lowest/bin/python -m pip install --quiet --upgrade pip
+	build/lowest/bin/python -m pip install --quiet --constraint constraints.txt --constraint constraints-lowest.txt \
+		--editable '.[test,langchain,llama-index]' langchain langchain-classic
+	build/lowest/bin/python -m pytest -W default tests/integrations/test_behaviours.py \
+		tests/integrations/test_llama_index.py tests/integrations/test_langchain.py
 
 clean:
 	rm -rf build dist runs $(VENV)

@@ -18,7 +18,6 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 from langchain_core.tracers.base import BaseTracer
 from langchain_qrhead import QRHeadCompressor, QRHeadContextMiddleware
-from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import Field
 
 from qr_core import InputError
@@ -104,22 +103,6 @@ def test_failures_are_seen_in_the_trace():
     assert "query is empty" in tracer.roots[0].error
 
 
-def test_open_inference_records_a_nested_named_span(spans):
-    from openinference.instrumentation.langchain import LangChainInstrumentor
-
-    instrumentor = LangChainInstrumentor()
-    instrumentor.instrument(tracer_provider=spans.provider)
-    try:
-        retriever(top_n=1).invoke(QUERY)
-    finally:
-        instrumentor.uninstrument()
-    by_name = {span.name: span for span in spans.finished()}
-    ours = by_name["QRHeadCompressor"]
-    assert ours.parent.span_id == by_name["ContextualCompressionRetriever"].context.span_id
-    assert ANSWER in ours.attributes["input.value"]
-    assert ANSWER in ours.attributes["output.value"]
-
-
 class Seen(GenericFakeChatModel):
     """A chat model that keeps what it was asked."""
 
@@ -181,32 +164,3 @@ def test_short_and_structured_tool_messages():
     assert messages[2].content[0]["text"] == LONG
     with pytest.raises(InputError, match="max_tokens is 0"):
         QRHeadContextMiddleware(max_tokens=0)
-
-
-class WithK(ContextualCompressionRetriever):
-    """The standard tests want a retriever that takes `k`."""
-
-    def __init__(self, k: int = 3, **fields: Any) -> None:
-        fields.setdefault("base_compressor", QRHeadCompressor(top_n=k))
-        fields.setdefault("base_retriever", Fixed())
-        super().__init__(**fields)
-
-    def _get_relevant_documents(self, query, *, run_manager, k: int | None = None, **kwargs):
-        found = super()._get_relevant_documents(query, run_manager=run_manager, **kwargs)
-        return list(found)[:k]
-
-
-class TestStandard(RetrieversIntegrationTests):
-    """LangChain's own tests of retrievers."""
-
-    @property
-    def retriever_constructor(self):
-        return WithK
-
-    @property
-    def retriever_constructor_params(self):
-        return {}
-
-    @property
-    def retriever_query_example(self):
-        return QUERY

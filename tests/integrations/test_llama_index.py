@@ -6,18 +6,14 @@ import asyncio
 
 import pytest
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex, get_response_synthesizer
-from llama_index.core.agent.workflow import FunctionAgent, ToolCallResult
-from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
-from llama_index.core.llms import ChatMessage, MockLLM
-from llama_index.core.llms.mock import MockFunctionCallingLLM
+from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import NodeWithScore, TextNode
-from llama_index.core.tools import RetrieverTool
 from llama_index.postprocessor.qrhead import QRHeadRerank
 
 from qr_core import InputError
@@ -124,35 +120,6 @@ def test_chat_engine(index):
         assert TEXTS[3] not in str(found)
 
 
-def asks_once(messages, **_):
-    """A model that calls the retriever tool, then repeats what it read."""
-    read = [message.content for message in messages if message.role == "tool"]
-    if read:
-        return ChatMessage(role="assistant", content=f"I read: {read[-1]}")
-    call = ToolCallBlock(tool_call_id="call-1", tool_name="notes", tool_kwargs={"input": QUERY})
-    return ChatMessage(role="assistant", blocks=[call])
-
-
-def test_retriever_tool_of_an_agent(index):
-    tool = RetrieverTool.from_defaults(
-        index.as_retriever(similarity_top_k=4),
-        name="notes",
-        description="Notes on the harbour.",
-        node_postprocessors=[QRHeadRerank(top_n=1)],
-    )
-    agent = FunctionAgent(tools=[tool], llm=MockFunctionCallingLLM(response_generator=asks_once))
-
-    async def main():
-        running = agent.run(user_msg=QUERY, memory=ChatMemoryBuffer.from_defaults(token_limit=3000))
-        results = [e async for e in running.stream_events() if isinstance(e, ToolCallResult)]
-        return results, await running
-
-    (result,), answer = asyncio.run(main())
-    assert ANSWER in str(result.tool_output)
-    assert TEXTS[3] not in str(result.tool_output)
-    assert ANSWER in str(answer)
-
-
 @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize"])
 def test_raw_long_text_is_pruned_before_synthesis(mode):
     prune = QRHeadRerank(prune=True, prune_max_tokens=40)
@@ -163,26 +130,3 @@ def test_raw_long_text_is_pruned_before_synthesis(mode):
     assert len(str(found)) < len(LONG) / 5
     (start, end), *_ = kept.node.metadata["qrhead_spans"]
     assert LONG[start:end] in kept.text
-
-
-def test_open_inference_records_a_reranker_span(spans, index):
-    from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
-
-    instrumentor = LlamaIndexInstrumentor()
-    instrumentor.instrument(tracer_provider=spans.provider)
-    try:
-        engine(index).query(QUERY)
-        asyncio.run(engine(index).aquery(QUERY))
-    finally:
-        instrumentor.uninstrument()
-    rerankers = [s for s in spans.finished() if s.attributes.get("openinference.span.kind") == "RERANKER"]
-    assert len(rerankers) == 2
-    for span in rerankers:
-        before = [span.attributes[f"reranker.input_documents.{i}.document.content"] for i in range(4)]
-        assert sorted(before) == sorted(TEXTS)
-        assert span.attributes["reranker.output_documents.0.document.content"] == ANSWER
-        assert "reranker.output_documents.1.document.content" not in span.attributes
-        assert span.attributes["reranker.query"] == QUERY
-        assert span.attributes["reranker.model_name"] == "qrhead-mini"
-        assert span.attributes["reranker.top_k"] == 1
-        assert span.parent is not None
