@@ -42,18 +42,21 @@ class Capture:
     ----------
     heads : mapping of int to Tensor
         For each layer to read, the indices of its heads, shape (heads of that layer,).
-    row_weights : Tensor
-        Float32, shape (batch, rows): the weight of each probe row in the average. Rows that are no part of the query
-        (padding, say) have weight 0; the weights of a batch item sum to 1.
+    row_weights : Tensor, optional
+        Needed where there are heads to read. Float32, shape (batch, rows): the weight of each probe row in the average.
+        Rows that are no part of the query (padding, say) have weight 0; the weights of a batch item sum to 1.
     stop_after : int or None
         The layer after whose capture the forward pass is left by `DepthReached`. None runs all layers.
+    silenced : mapping of int to Tensor
+        For each layer, the indices of heads whose output is replaced by zeros, for causal checks.
     masses : dict of int to Tensor
         Filled by the probe: for each layer, float32, shape (batch, heads of that layer, keys).
     """
 
     heads: Mapping[int, Tensor]
-    row_weights: Tensor
+    row_weights: Tensor | None = None
     stop_after: int | None = None
+    silenced: Mapping[int, Tensor] = field(default_factory=dict)
     masses: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -105,7 +108,7 @@ def capture_attention(
         block = slice(start, start + step)
         mask = None if attention_mask is None else attention_mask[..., block, :keys]
         weights = _weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
-        if layer in capture.heads:
+        if layer in capture.heads and capture.row_weights is not None:
             chosen = weights[:, capture.heads[layer].to(weights.device)]
             row_weights = capture.row_weights[:, block].to(weights.device)
             seen = (chosen * row_weights[:, None, :, None]).sum(dim=2)  # (batch, chosen heads, keys), float32
@@ -122,7 +125,10 @@ def capture_attention(
         capture.masses[layer] = mass
     if layer == capture.stop_after:
         raise DepthReached
-    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
+    output = torch.cat(attended, dim=2)
+    if layer in capture.silenced:
+        output[:, capture.silenced[layer].to(output.device)] = 0
+    return output.transpose(1, 2).contiguous(), None
 
 
 def _weights(

@@ -29,6 +29,8 @@ FOLDER_FILE = "qrhead_heads.json"
 
 MAX_FILE_BYTES = 16 * 2**20
 _PAIRS = re.compile(r"^\s*\d{1,6}-\d{1,6}(\s*,\s*\d{1,6}-\d{1,6})*\s*$")
+_TRIPLE = re.compile(r"\[\n\s+(\d+),\n\s+(\d+),\n\s+([^\s\]]+)\n\s+\]")
+"""A head in indented JSON. Text in strings has no bare line breaks, so it cannot look like one."""
 _Index = Annotated[int, Field(ge=0, strict=True)]
 _Score = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -76,6 +78,41 @@ class TemplateStrings(_Strict):
     separator: str
 
 
+class Provenance(_Strict):
+    """How a set was detected, enough to do it again.
+
+    Attributes
+    ----------
+    examples, left_out : int
+        How many were used, and how many nothing could be learnt from.
+    fingerprint : str
+        SHA-256 of the examples used: queries, documents in prompt order, and which of them answer.
+    seed, shuffled
+        Of the sample, and whether documents were shuffled.
+    calibrated : bool
+        Whether heads were judged by calibrated and filtered scores.
+    temperature : float, optional
+        Of the contrastive criterion.
+    max_layer : int, optional
+        Deepest layer allowed.
+    versions : dict
+        Of this package and what it runs on.
+    scores : tuple of (layer, head, score)
+        Every head that was judged, best first.
+    """
+
+    examples: Annotated[int, Field(gt=0)]
+    left_out: Annotated[int, Field(ge=0)] = 0
+    fingerprint: str
+    seed: int = 0
+    shuffled: bool = False
+    calibrated: bool = False
+    temperature: float | None = None
+    max_layer: int | None = None
+    versions: dict[str, str] = {}
+    scores: tuple[tuple[_Index, _Index, _Score], ...] = ()
+
+
 class HeadSet(_Strict):
     """Heads of one model under one template, with their provenance.
 
@@ -110,6 +147,8 @@ class HeadSet(_Strict):
         read in windows.
     default : bool
         Whether this set is used for its model when none is named.
+    provenance : Provenance, optional
+        How `qr_core.detection` found it.
     """
 
     model: str
@@ -126,6 +165,7 @@ class HeadSet(_Strict):
     calibrate: bool = True
     max_prompt_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
     default: bool = False
+    provenance: Provenance | None = None
 
     def __init__(self, /, **fields: Any) -> None:
         """Check the fields.
@@ -213,10 +253,9 @@ class HeadSet(_Strict):
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, one head a line."""
-        fields = self.model_dump(exclude={"heads"}, exclude_none=True)
-        heads = ",\n    ".join(json.dumps(head) for head in self.heads)
-        body = json.dumps(fields, indent=2, ensure_ascii=False)[:-2]
-        Path(path).write_text(f'{body},\n  "heads": [\n    {heads}\n  ]\n}}\n', encoding="utf-8")
+        body = json.dumps(self.model_dump(exclude_none=True), indent=2, ensure_ascii=False)
+        body = _TRIPLE.sub(r"[\1, \2, \3]", body)
+        Path(path).write_text(f"{body}\n", encoding="utf-8")
 
 
 @cache
@@ -322,8 +361,8 @@ def _default(model: str, folder: str, shape: HeadShape) -> tuple[HeadSet, str]:
         else ""
     )
     raise HeadSetError(
-        f"no heads are known for {model}.{hint} Pass heads='all' (every head), pairs such as heads='13-18,8-11', "
-        "or a head-set file for this model"
+        f"no heads are known for {model}.{hint} Find them with `qrhead detect`, or pass heads='all' (every head), "
+        "pairs such as heads='13-18,8-11', or a head-set file for this model"
     )
 
 

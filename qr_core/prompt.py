@@ -239,13 +239,20 @@ class PromptBuilder:
 
     def wrap(self, data: str) -> list[int]:
         """Ids of the template's prefix, `data` and suffix alone; `data` becomes no control token."""
+        return self.wrap_part(data, 0, 0)[0]
+
+    def wrap_part(self, data: str, start: int, end: int) -> tuple[list[int], tuple[int, int]]:
+        """As `wrap`, and the half-open token span of `data[start:end]`."""
         string = f"{self.template.prefix}{encodable(data)}{self.template.suffix}"
         body = (len(self.template.prefix), len(self.template.prefix) + len(data))
         text = _Text(string, body, [], [], [body], body[1])
         tokens = self._encode(self._whole, string)
         if self._offenders(tokens, text).size:
             tokens = self._encode_guarded(text)
-        return [*self._leading, *tokens.ids.tolist()]
+        first = int(np.searchsorted(tokens.ends, body[0] + start, side="right"))
+        last = int(np.searchsorted(tokens.starts, body[0] + end, side="left"))
+        shift = len(self._leading)
+        return [*self._leading, *tokens.ids.tolist()], (first + shift, max(first, last) + shift)
 
     def _place(self, tokens: _Tokens, text: _Text) -> Prompt:
         """Turn character spans into token spans; a token shared with what follows a document is the document's."""

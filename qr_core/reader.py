@@ -37,12 +37,15 @@ class TokenMasses:
     mass : Tensor
         Float32, shape (heads, tokens before the query); heads by layer, then head, each once. The query's mass, minus
         that of `N/A` when `calibrated`.
+    raw : Tensor
+        Same shape; the query's mass.
     prompt : Prompt
         Says where documents and their parts stand.
     calibrated : bool
     """
 
     mass: Tensor
+    raw: Tensor
     prompt: Prompt
     calibrated: bool
 
@@ -111,8 +114,8 @@ class Reader:
         self.heads = heads
         self.calibrate = calibrate
         self.name = name
-        self._layers = layers.layers_of(model.config)
-        layers.check_readable_layers(self._layers, heads.by_layer(), name)
+        self.layers = layers.layers_of(model.config)
+        layers.check_readable_layers(self.layers, heads.by_layer(), name)
 
     def build(self, query: str, documents: Sequence[Document]) -> tuple[Prompt, Prompt]:
         """The query's prompt and that of `N/A` over `documents`, in prompt order."""
@@ -149,7 +152,7 @@ class Reader:
         # The content-free query itself cannot be calibrated by itself: every score would be zero.
         calibrated = self.calibrate and asked.ids != null.ids
         with self.model.lock, torch.inference_mode():
-            layers.check_windows(self._layers, self.heads.by_layer(), len(asked.ids), self.name)
+            layers.check_windows(self.layers, self.heads.by_layer(), len(asked.ids), self.name)
             model = self.model.at_depth(self.heads.deepest)
             longest = max(len(asked.ids), len(null.ids))
             ids = asked.ids[: asked.query_start]
@@ -161,14 +164,14 @@ class Reader:
                     read = _Read(prefill(model, input_ids, self.heads.deepest, progress=progress))
                 elif progress:
                     progress(len(ids))
-                mass = self._probe(model, read.prefix, asked)
+                raw = self._probe(model, read.prefix, asked)
                 if calibrated and read.null_mass is None:
                     read = replace(read, null_mass=self._probe(model, read.prefix, null))
             if cache is not None:
                 cache.put(key, read)
-        if calibrated and read.null_mass is not None:
-            mass = scoring.calibrate(mass, read.null_mass)
-        return TokenMasses(mass, asked, calibrated)
+        null_mass = read.null_mass if calibrated else None
+        mass = raw if null_mass is None else scoring.calibrate(raw, null_mass)
+        return TokenMasses(mass, raw, asked, calibrated)
 
     def _probe(self, model: PreTrainedModel, prefix: Prefix, asked: Prompt) -> Tensor:
         """Raw mass of every selected head on every prefix token, float32, shape (heads, prefix tokens), on the CPU."""

@@ -76,7 +76,7 @@ class QRScorer:
         self.model_name = model_name
         check_whole_number("max_prompt_tokens", max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
-        self._reader = Reader(model, PromptBuilder(tokenizer, template), heads, calibrate, model_name)
+        self.reader = Reader(model, PromptBuilder(tokenizer, template), heads, calibrate, model_name)
         self._context = models.context_length(model.config)
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()
@@ -93,17 +93,17 @@ class QRScorer:
     @property
     def prompts(self) -> PromptBuilder:
         """Makes its prompts, and measures documents in tokens."""
-        return self._reader.prompts
+        return self.reader.prompts
 
     @property
     def source(self) -> models.ModelSource:
         """Where its weights come from."""
-        return self._reader.model.source
+        return self.reader.model.source
 
     @property
     def calibrate(self) -> bool:
         """Whether the mass of the content-free query is subtracted."""
-        return self._reader.calibrate
+        return self.reader.calibrate
 
     @classmethod
     def from_pretrained(
@@ -197,6 +197,25 @@ class QRScorer:
             model_name=name,
             max_prompt_tokens=head_set.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens,
         )
+
+    def with_heads(self, heads: HeadSet, name: str, calibrate: bool | None = None) -> QRScorer:
+        """A scorer that reads other heads of the same model, under the same template and limits."""
+        return QRScorer(
+            model=self.reader.model,
+            tokenizer=self.tokenizer,
+            template=self.template,
+            heads=heads,
+            heads_name=name,
+            calibrate=self.calibrate if calibrate is None else calibrate,
+            filter_tokens=self.filter_tokens,
+            model_name=self.model_name,
+            max_prompt_tokens=self.max_prompt_tokens,
+        )
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of one prompt; None where neither the model nor the caller sets a limit."""
+        return min((n for n in (self._context, self.max_prompt_tokens) if n is not None), default=None)
 
     def rank(
         self,
@@ -415,7 +434,7 @@ class QRScorer:
         InputError, NonFiniteError, ModelLoadError
             As for `Reader.read`.
         """
-        return self._reader.read(*self._reader.build(query, documents), cache)
+        return self.reader.read(*self.reader.build(query, documents), cache)
 
     def _survey(
         self,
@@ -427,12 +446,11 @@ class QRScorer:
         cache: ReadCache | None,
         progress: Progress | None,
     ) -> Result:
-        limits = [n for n in (self._context, self.max_prompt_tokens) if n is not None]
         return Survey(
-            self._reader,
+            self.reader,
             query,
             documents,
-            limit=min(limits, default=None),
+            limit=self.limit,
             order=order,
             filter_tokens=self.filter_tokens,
             cache=cache,

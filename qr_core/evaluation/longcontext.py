@@ -21,8 +21,16 @@ from qr_core.types import Document
 LAYOUTS = (("books.json", "claims.json", "book"), ("meetings.json", "queries.json", "meeting"))
 
 
-def read_long_contexts(path: Path) -> tuple[list[Pool], dict[str, dict[str, int]]]:
+def read_long_contexts(
+    path: Path, problems: dict[str, str] | None = None
+) -> tuple[list[Pool], dict[str, dict[str, int]]]:
     """Pools and judgements; pools over the same context share one tuple of documents and follow each other.
+
+    Parameters
+    ----------
+    path : Path
+    problems : dict, optional
+        Filled with what is wrong with single questions, by id, which are then left out; without it they are errors.
 
     Raises
     ------
@@ -37,28 +45,39 @@ def read_long_contexts(path: Path) -> tuple[list[Pool], dict[str, dict[str, int]
         contexts = {str(number): row for number, row in enumerate(rows)}
         key, origin = "context", path
     documents: dict[str, tuple[Document, ...]] = {}
-    pools, qrels = [], {}
+    pools: list[Pool] = []
+    qrels: dict[str, dict[str, int]] = {}
     for number, row in enumerate(questions):
-        where = f"{origin}, entry {number}"
-        name = str(row.get(key))
-        if name not in contexts:
-            raise InputError(f"{where}: there is no {key} {name!r}")
-        if name not in documents:
-            documents[name] = _paragraphs(contexts[name], f"{origin}, {key} {name}")
-        query, golds = row.get("question"), row.get("gt_docs")
-        if not isinstance(query, str) or not query.strip() or not isinstance(golds, list) or not golds:
-            raise InputError(f"{where}: expected a 'question' and a list 'gt_docs' that is not empty")
-        known = {str(document.id) for document in documents[name]}
-        absent = [gold for gold in golds if str(gold) not in known]
-        if absent:
-            raise InputError(f"{where}: gold paragraph {absent[0]!r} is not in its context")
         query_id = str(row.get("idx", number))
-        if query_id in qrels:
-            raise InputError(f"{where}: idx {query_id!r} stands twice")
+        try:
+            name = str(row.get(key))
+            if name not in contexts:
+                raise InputError(f"there is no {key} {name!r}")
+            if name not in documents:
+                documents[name] = _paragraphs(contexts[name], f"{key} {name}")
+            if query_id in qrels:
+                raise InputError(f"idx {query_id!r} stands twice")
+            query, golds = _question(row, documents[name])
+        except InputError as error:
+            if problems is None:
+                raise InputError(f"{origin}, entry {number}: {error}") from error
+            problems[f"{query_id} (entry {number})" if query_id in qrels else query_id] = str(error)
+            continue
         pools.append(Pool(query_id, query, documents[name]))
-        qrels[query_id] = {str(gold): 1 for gold in golds}
+        qrels[query_id] = dict.fromkeys(golds, 1)
     order = {id(shared): number for number, shared in enumerate(documents.values())}
     return sorted(pools, key=lambda pool: order[id(pool.documents)]), qrels
+
+
+def _question(row: Mapping[str, Any], documents: tuple[Document, ...]) -> tuple[str, list[str]]:
+    query, golds = row.get("question"), row.get("gt_docs")
+    if not isinstance(query, str) or not query.strip() or not isinstance(golds, list) or not golds:
+        raise InputError("expected a 'question' and a list 'gt_docs' that is not empty")
+    known = {str(document.id) for document in documents}
+    absent = [gold for gold in golds if str(gold) not in known]
+    if absent:
+        raise InputError(f"gold paragraph {absent[0]!r} is not in its context")
+    return query, [str(gold) for gold in golds]
 
 
 def _folder(path: Path) -> tuple[dict[str, Mapping[str, Any]], list[Any], str, Path]:

@@ -279,7 +279,7 @@ def test_12_one_model_for_both_frameworks():
     ours = {out.id: out.score for out in LangChain().run(compressor, LangChain().given())}
     theirs = {out.id: out.score for out in LlamaIndex().run(rerank, LlamaIndex().given())}
     assert ours == theirs
-    assert compressor.scorer._reader.model is rerank.scorer._reader.model
+    assert compressor.scorer.reader.model is rerank.scorer.reader.model
     assert QRHeadCompressor()._scorer is None
 
 
@@ -357,7 +357,7 @@ def test_15_pickle_and_copies(framework):
     for again in (pickle.loads(raw), copy.deepcopy(adapter), copy.copy(adapter)):  # noqa: S301 - our own bytes
         assert type(again) is framework.make
         assert framework.run(again, framework.given()) == expected
-    assert copy.deepcopy(adapter).scorer._reader.model is adapter.scorer._reader.model
+    assert copy.deepcopy(adapter).scorer.reader.model is adapter.scorer.reader.model
 
 
 def test_15_llama_index_dictionaries():

@@ -33,7 +33,7 @@ def compared(saved, monkeypatch):
 
     def prepare(family: str, documents=DOCUMENTS):
         tiny = QRScorer.from_pretrained(saved(family), "all", template="plain", device="cpu")
-        prompt = tiny._reader.prompts.build([QUERY], documents)[0]
+        prompt = tiny.reader.prompts.build([QUERY], documents)[0]
         expected = eager_masses(eager_model(saved(family)), prompt.ids, prompt.query_start).flatten(0, 1)
         tiny.rank(QUERY, documents)  # loads the weights
         return lambda: (float((captured_masses(tiny, QUERY, documents)[0] - expected).abs().max()), expected, prompt)
@@ -68,11 +68,11 @@ def test_a_shallow_copy_reads_the_same(saved, family, monkeypatch):
     monkeypatch.setattr(layers, "check_windows", lambda *_: None)
     shallow = QRScorer.from_pretrained(saved(family), "1-1,1-6", template="plain", device="cpu", dtype="float32")
     alone = shallow.rank(QUERY, DOCUMENTS)
-    assert shallow._reader.model.loaded_layers == 2
+    assert shallow.reader.model.loaded_layers == 2
     QRScorer.from_pretrained(
         saved(family), "3-0", template="plain", device="cpu", dtype="float32"
-    )._reader.model.at_depth(3)
-    assert shallow._reader.model.loaded_layers == 4
+    ).reader.model.at_depth(3)
+    assert shallow.reader.model.loaded_layers == 4
     assert [hit.score for hit in shallow.rank(QUERY, DOCUMENTS)] == [hit.score for hit in alone]
 
 
@@ -83,7 +83,7 @@ def test_longrope_when_only_the_query_crosses_its_limit(saved):
         found, prompt = captured_masses(tiny, QUERY, documents)
         expected = eager_masses(eager_model(saved("phi3-straddling")), prompt.ids, prompt.query_start)
         assert torch.allclose(found, expected.flatten(0, 1), atol=1e-5)
-    prompt = tiny._reader.prompts.build([QUERY], DOCUMENTS)[0]
+    prompt = tiny.reader.prompts.build([QUERY], DOCUMENTS)[0]
     assert prompt.query_start < 135 < len(prompt.ids)
 
 
@@ -198,4 +198,4 @@ def test_heads_that_cannot_see_the_whole_prompt_are_refused(saved, family):
 def test_only_needed_layers_are_loaded(saved):
     tiny = QRScorer.from_pretrained(saved("llama"), "1-0,2-3", template="plain", device="cpu", dtype="float64")
     tiny.rank(QUERY, DOCUMENTS)
-    assert tiny._reader.model.loaded_layers == 3
+    assert tiny.reader.model.loaded_layers == 3

@@ -42,7 +42,7 @@ def test_regular_cases(golden, family, name):
     assert in_order(ranking) == pytest.approx(case["scores_in_order"], abs=1e-5)
     assert [hit.score for hit in ranking] == sorted((hit.score for hit in ranking), reverse=True)
 
-    asked, null = scorer._reader.prompts.build([case["query"], "N/A"], documents_of(case))
+    asked, null = scorer.reader.prompts.build([case["query"], "N/A"], documents_of(case))
     assert list(asked.ids) == case["input_ids"]
     assert list(null.ids) == case["null_input_ids"]
     assert [[start, end - 1] for start, end in asked.document_spans] == case["doc_spans"]
@@ -110,7 +110,7 @@ def test_quirks_are_scored_by_construction(golden, family, name):
     case = CASES[family][name]
     scorer = golden_scorer(golden[family], case)
     documents = documents_of(case)
-    asked, null = scorer._reader.prompts.build([case["query"], "N/A"], documents)
+    asked, null = scorer.reader.prompts.build([case["query"], "N/A"], documents)
     model = eager_model(GOLDEN / case["model"])
     heads = sorted({tuple(pair) for pair in case["head_list"]})
     calibrated = eager_masses(model, asked.ids, asked.query_start) - eager_masses(model, null.ids, null.query_start)
@@ -121,7 +121,7 @@ def test_quirks_are_scored_by_construction(golden, family, name):
 
 def check_spans(scorer, prompt, documents):
     """Spans follow each other without overlap, and each one's tokens spell its document."""
-    control = scorer._reader.prompts._control_ids
+    control = scorer.reader.prompts._control_ids
     end = 0
     for number, ((start, stop), document) in enumerate(zip(prompt.document_spans, documents, strict=True), start=1):
         assert end <= start < stop
@@ -141,9 +141,9 @@ def test_control_tokens_in_text_stay_text(golden, family):
     for name in ("quirk_control_token_in_doc", "quirk_control_token_in_query", "quirk_doc_contains_query_suffix"):
         case = CASES[family][name]
         scorer = golden_scorer(golden[family], case)
-        hostile = scorer._reader.prompts.build([case["query"]], documents_of(case))[0]
-        benign = scorer._reader.prompts.build(["a query"], documents_of(CASES[family]["two_docs_titles"]))[0]
-        control = scorer._reader.prompts._control_ids
+        hostile = scorer.reader.prompts.build([case["query"]], documents_of(case))[0]
+        benign = scorer.reader.prompts.build(["a query"], documents_of(CASES[family]["two_docs_titles"]))[0]
+        control = scorer.reader.prompts._control_ids
         assert [i for i in hostile.ids if i in control] == [i for i in benign.ids if i in control]
 
 

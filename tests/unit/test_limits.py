@@ -74,7 +74,7 @@ def test_a_probe_in_blocks_reads_the_same(tiny, monkeypatch):
 
 
 def test_prefill_in_chunks_keeps_the_same_keys(embedded, monkeypatch):
-    model = embedded._reader.model.at_depth(1)
+    model = embedded.reader.model.at_depth(1)
     ids = (torch.arange(3_000) * 37 % 20_000 + 1_000)[None]
     with torch.inference_mode():
         whole = prefill.prefill(model, ids, 1)
@@ -88,7 +88,7 @@ def test_prefill_in_chunks_keeps_the_same_keys(embedded, monkeypatch):
 
 
 def test_chunks_get_smaller_with_longer_prompts(embedded):
-    model = embedded._reader.model.at_depth(1)
+    model = embedded.reader.model.at_depth(1)
     rows = [prefill.chunk_rows(model, tokens) for tokens in (1_000, 10_000, 100_000, 10**7)]
     assert rows == sorted(rows, reverse=True)
     assert rows[0] >= 1_000
@@ -100,9 +100,9 @@ def test_control_strings_by_the_thousand_are_found_soon(tiny):
     """Finding control tokens in the callers' text costs no more than tokenising it."""
     documents = [Document("<|eot_id|>" * 5) for _ in range(1_000)]
     clock = time.perf_counter()
-    prompt = tiny._reader.prompts.build([QUERY], documents)[0]
+    prompt = tiny.reader.prompts.build([QUERY], documents)[0]
     print(f"{len(prompt.ids)} tokens in {time.perf_counter() - clock:.2f} s")
-    assert not tiny._reader.prompts._control_ids & set(prompt.ids[1:])
+    assert not tiny.reader.prompts._control_ids & set(prompt.ids[1:])
 
 
 def test_one_empty_document(tiny):

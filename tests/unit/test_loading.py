@@ -48,7 +48,7 @@ def test_a_missing_shard_is_an_error(tmp_path):
 def test_upper_layers_take_no_memory(save_tiny):
     def size(scorer):
         scorer.rank(QUERY, DOCUMENTS)
-        model = scorer._reader.model.at_depth(0)
+        model = scorer.reader.model.at_depth(0)
         return sum(p.numel() * p.element_size() for p in model.layers.parameters()) / len(model.layers), len(
             model.layers
         )
@@ -68,7 +68,7 @@ def test_device_map(expected, where):
     scorer = tiny(GOLDEN / "tiny-llama", device_map=device_map)
     for _ in range(2):
         assert in_order(scorer.rank(QUERY, DOCUMENTS)) == pytest.approx(expected, abs=1e-6)
-    model = scorer._reader.model.at_depth(0)
+    model = scorer.reader.model.at_depth(0)
     assert prefill.offloaded(model) == ("" not in where)
     if "" not in where:  # the last layer read is back on disk too
         assert model.layers[3].self_attn.q_proj.weight.device.type == "meta"
@@ -84,7 +84,7 @@ def test_int8_folder(tmp_path, save_tiny):
     full = captured_masses(tiny(source), QUERY, DOCUMENTS)[0]
     scorer = tiny(tmp_path / "int8")
     small = captured_masses(scorer, QUERY, DOCUMENTS)[0]
-    assert type(scorer._reader.model.at_depth(0).layers[0].self_attn.q_proj).__name__ == "Linear8bitLt"
+    assert type(scorer.reader.model.at_depth(0).layers[0].self_attn.q_proj).__name__ == "Linear8bitLt"
     assert 0 < float((full - small).abs().max()) < 0.1
 
 

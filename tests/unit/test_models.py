@@ -84,7 +84,7 @@ def test_non_finite_attention_after_loading_is_an_error_not_a_zero(copied):
     scorer = tiny(copied)
     scorer.rank(QUERY, DOCUMENTS)
     with torch.no_grad():
-        scorer._reader.model.at_depth(0).layers[2].self_attn.k_proj.weight.fill_(float("inf"))
+        scorer.reader.model.at_depth(0).layers[2].self_attn.k_proj.weight.fill_(float("inf"))
     with pytest.raises(NonFiniteError, match="layer 2"):
         scorer.rank(QUERY, DOCUMENTS)
 
@@ -107,18 +107,18 @@ def test_attention_outside_the_interface_is_refused(save_tiny, config):
 
 def test_scorers_share_one_model_and_a_deeper_one_replaces_it(copied):
     first, second = tiny(copied, "1-0"), tiny(copied, "4-0")
-    assert first._reader.model is second._reader.model
+    assert first.reader.model is second.reader.model
     before = first.rank(QUERY, DOCUMENTS)
-    assert first._reader.model.loaded_layers == 2
+    assert first.reader.model.loaded_layers == 2
     second.rank(QUERY, DOCUMENTS)
-    assert first._reader.model.loaded_layers == 5
+    assert first.reader.model.loaded_layers == 5
     assert [h.score for h in first.rank(QUERY, DOCUMENTS)] == [h.score for h in before]
-    assert tiny(copied, "1-0", dtype="bfloat16")._reader.model is not first._reader.model
+    assert tiny(copied, "1-0", dtype="bfloat16").reader.model is not first.reader.model
 
 
 def test_a_model_is_let_go_with_its_last_scorer(copied):
     scorer = tiny(copied)
-    source = scorer._reader.model.source
+    source = scorer.reader.model.source
     del scorer
     gc.collect()
     assert source not in models._registry
@@ -129,9 +129,9 @@ def test_a_shallow_copy_gives_the_full_models_scores(save_tiny):
     folder = save_tiny(Qwen3Config(**COMMON, head_dim=16))
     shallow = tiny(folder, "2-3,1-0")
     few = shallow.rank(QUERY, DOCUMENTS)
-    assert shallow._reader.model.loaded_layers == 3
+    assert shallow.reader.model.loaded_layers == 3
     tiny(folder, "3-0").rank(QUERY, DOCUMENTS)
-    assert shallow._reader.model.loaded_layers == 4
+    assert shallow.reader.model.loaded_layers == 4
     assert [h.score for h in shallow.rank(QUERY, DOCUMENTS)] == [h.score for h in few]
 
 

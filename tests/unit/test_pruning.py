@@ -195,7 +195,7 @@ def test_blank_input_loads_no_weights():
     scorer = QRScorer.from_pretrained(dtype="float16")
     for blank in ("", " \n", [], ["", " "]):
         assert scorer.prune("anything", blank, max_tokens=10).text == ""
-    assert scorer._reader.model.loaded_layers == 0
+    assert scorer.reader.model.loaded_layers == 0
 
 
 def test_one_character(embedded):

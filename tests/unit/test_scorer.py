@@ -61,7 +61,7 @@ def test_unusable_order(tiny):
 
 def test_a_query_over_the_context_says_by_how_much():
     small = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="cpu")
-    overhead = len(small._reader.prompts.build([QUERY], [])[0].ids)
+    overhead = len(small.reader.prompts.build([QUERY], [])[0].ids)
     small._context = overhead + 64
     small.rank(QUERY, DOCUMENTS)
     small._context = overhead + 57
@@ -73,7 +73,7 @@ def test_no_documents_load_no_weights():
     fresh = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "1-1", template="plain", device="cpu", dtype="float16")
     ranking = fresh.rank(QUERY, [])
     assert list(ranking) == []
-    assert fresh._reader.model.loaded_layers == 0
+    assert fresh.reader.model.loaded_layers == 0
     assert ranking.to_dict()["hits"] == []
 
 
@@ -231,7 +231,7 @@ def test_cancelled_tasks_leave_the_scorer_usable(tiny):
 
 def test_a_failed_forward_leaves_the_model_usable(tiny, monkeypatch):
     expected = tiny.rank(QUERY, DOCUMENTS)
-    own = tiny._reader.model.at_depth(0).config._attn_implementation
+    own = tiny.reader.model.at_depth(0).config._attn_implementation
 
     def broken(*args, **kwargs):
         raise KeyboardInterrupt
@@ -240,7 +240,7 @@ def test_a_failed_forward_leaves_the_model_usable(tiny, monkeypatch):
         patched.setattr("torch.softmax", broken)
         with pytest.raises(KeyboardInterrupt):
             tiny.rank(QUERY, DOCUMENTS)
-    assert tiny._reader.model.at_depth(0).config._attn_implementation == own
+    assert tiny.reader.model.at_depth(0).config._attn_implementation == own
     assert tiny.rank(QUERY, DOCUMENTS) == expected
 
 
@@ -252,7 +252,7 @@ def test_a_fork_while_the_lock_is_held_can_rank(tiny):
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with tiny._reader.model.lock:
+        with tiny.reader.model.lock:
             held.set()
             done.wait(30)
 

@@ -145,7 +145,7 @@ def test_the_last_round_is_one_joint_prompt(tiny, order):
 
 
 def test_input_that_fits_is_read_as_without_a_limit(tiny):
-    length = len(tiny._reader.prompts.build([QUERY], MANY)[0].ids)
+    length = len(tiny.reader.prompts.build([QUERY], MANY)[0].ids)
     assert in_order(windowed(length).rank(QUERY, MANY)) == in_order(tiny.rank(QUERY, MANY))
     assert windowed(length - 1).rank(QUERY, MANY).windows == 2
 

@@ -1,0 +1,360 @@
+"""Command line of head detection: `qrhead detect`, and `qrhead heads map | compare | mask-test`.
+
+Knows nothing of how heads are judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from qr_core.cli_common import (
+    Device,
+    Dtype,
+    Format,
+    FormatOption,
+    Model,
+    RemoteCode,
+    Revision,
+    TemplateOption,
+    err,
+    out,
+    print_json,
+)
+from qr_core.errors import InputError
+from qr_core.terminal import plain
+
+if TYPE_CHECKING:
+    from qr_core.detection import Detection
+    from qr_core.generation import LocalGenerator
+    from qr_core.heads import HeadSet
+    from qr_core.needles import Hidden
+
+
+class CriterionChoice(str, Enum):
+    """How heads are judged."""
+
+    qrscore = "qrscore"
+    ndcg = "ndcg"
+    contrastive = "contrastive"
+    copy_paste = "copy-paste"
+
+
+Haystack = Annotated[
+    Path | None, typer.Option(help="copy-paste: the text to hide needles in. Default: the demo's articles.")
+]
+Needles = Annotated[
+    Path | None, typer.Option(help="copy-paste: JSON lines of needle, question, answer. Default: four built in.")
+]
+NeedleTokens = Annotated[str, typer.Option(help="Lengths of the haystacks, in tokens.")]
+Depths = Annotated[str, typer.Option(help="Where needles stand: 0 first, 1 last.")]
+
+
+def detect(
+    save_to: Annotated[Path, typer.Option("--out", help="The head-set file to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="A BEIR folder, long-context JSON, or JSON lines. Not for copy-paste.")
+    ] = None,
+    candidates: Annotated[Path | None, typer.Option(help="BEIR: a TREC run, or JSON lines.")] = None,
+    depth: Annotated[int | None, typer.Option(help="BEIR: only the first so many candidates.", min=1)] = None,
+    model: Model = None,
+    criterion: Annotated[
+        CriterionChoice,
+        typer.Option(help="qrscore: mass on the gold documents. ndcg: each head's own. contrastive: CoRe. copy-paste."),
+    ] = CriterionChoice.qrscore,
+    num_heads: Annotated[int | None, typer.Option(help="Default: 16, at most a quarter of all.", min=1)] = None,
+    max_layer: Annotated[int | None, typer.Option(help="Deepest layer allowed, from 0.", min=0)] = None,
+    calibrated: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrated/--raw",
+            help="Judge by calibrated, filtered scores. Default: raw for qrscore, else calibrated.",
+        ),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of contrastive.")] = 0.001,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Shuffle each example's documents.")] = False,
+    sample: Annotated[int | None, typer.Option(help="Use so many examples, drawn with the seed.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of sample, shuffling and trade-offs.")] = 0,
+    like: Annotated[str | None, typer.Option(help="Use the template of this head set, a name or file.")] = None,
+    haystack: Haystack = None,
+    needles: Needles = None,
+    needle_tokens: NeedleTokens = "500,1000",
+    needle_depths: Depths = "0.1,0.5,0.9",
+    template: TemplateOption = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    trust_remote_code: RemoteCode = False,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Find the heads of a model that look at what answers, from a handful of examples.
+
+    Beside the head-set file stand its map (.png), what fewer layers or examples would give (.json, .png), and a work
+    folder (.work) from which an interrupted run goes on.
+    """
+    if save_to.is_dir() or not save_to.absolute().parent.is_dir():
+        raise InputError(f"--out {save_to}: name a file in a folder that exists")
+    options = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+    if criterion is CriterionChoice.copy_paste:
+        if data is not None:
+            raise InputError("copy-paste takes --haystack and --needles, not --data")
+        heads = _copying(model, num_heads, haystack, needles, needle_tokens, needle_depths, options)
+        report: dict[str, Any] = {}
+    else:
+        if data is None:
+            raise InputError("pass examples with --data")
+        options["template"] = template.value if template else None
+        detection = _detection(
+            data, candidates, depth, model, like, options, save_to.with_suffix(".work"),
+            criterion=criterion.value, num_heads=num_heads, max_layer=max_layer, calibrated=calibrated,
+            temperature=temperature, shuffle=shuffle, sample=sample, seed=seed,
+        )  # fmt: skip
+        heads, report = detection.heads, _trade_offs(detection, seed)
+    heads.save(save_to)
+    _write_beside(save_to, heads, report)
+    if format_ is Format.json:
+        print_json({"out": str(save_to), "heads": [list(h) for h in heads.heads], **report})
+    else:
+        _show(save_to, heads, report)
+
+
+def _detection(
+    data: Path,
+    candidates: Path | None,
+    depth: int | None,
+    model: str | None,
+    like: str | None,
+    options: dict[str, Any],
+    work: Path,
+    **rule: Any,
+) -> Detection:
+    from qr_core.detection import detect_heads
+    from qr_core.evaluation.examples import read_examples
+    from qr_core.heads import HeadSet
+
+    examples, problems = read_examples(data, candidates, depth)
+    with _counting("examples") as progress:
+        detection = detect_heads(
+            model, examples, data=data.name, like=HeadSet.load(like) if like else None, work=work,
+            unreadable=problems, progress=progress, **rule, **options,
+        )  # fmt: skip
+    for name, reason in list(detection.left_out.items())[:10]:
+        err.print(plain(f"left out {name}: {reason}"), soft_wrap=True)
+    if detection.left_out:
+        err.print(f"left out {len(detection.left_out)} examples, used {len(detection.measured)}")
+    return detection
+
+
+def _trade_offs(detection: Detection, seed: int) -> dict[str, Any]:
+    from qr_core import selection
+
+    half = selection.split_half_overlap(detection, seed=seed)
+    return {
+        "used": len(detection.measured),
+        "left_out": detection.left_out,
+        "depth": [asdict(row) for row in selection.depth_trade_off(detection, seed=seed)],
+        "examples": [asdict(row) for row in selection.examples_curve(detection, seed=seed)],
+        "split_half_overlap": None if half is None else {**asdict(half[0]), "by_chance": half[1]},
+    }
+
+
+def _copying(
+    model: str | None,
+    num_heads: int | None,
+    haystack: Path | None,
+    needles: Path | None,
+    tokens: str,
+    depths: str,
+    options: dict[str, Any],
+) -> HeadSet:
+    from qr_core.copying import copy_scores, copying_heads
+    from qr_core.detection import default_count
+
+    generator = _generator(model, options)
+    cases = _cases(generator, haystack, needles, tokens, depths)
+    with _counting("needles") as progress:
+        scores = copy_scores(generator, cases, progress=progress)
+    wanted = default_count(scores.numel()) if num_heads is None else num_heads
+    return copying_heads(generator, scores, wanted, len(cases))
+
+
+def _generator(model: str | None, options: dict[str, Any]) -> LocalGenerator:
+    from qr_core.generation import LocalGenerator
+    from qr_core.models import ModelSource, pick_device
+    from qr_core.scorer import EMBEDDED_NAME, embedded_model
+
+    chosen = {**options, "device": pick_device(options.get("device"))}
+    return LocalGenerator(ModelSource(model or str(embedded_model()), **chosen), None if model else EMBEDDED_NAME)
+
+
+def _cases(
+    generator: LocalGenerator, haystack: Path | None, needles: Path | None, tokens: str, depths: str
+) -> list[Hidden]:
+    from qr_core.inputs import read_text
+    from qr_core.needles import NEEDLES, default_haystack, hide, read_needles
+    from qr_core.pruning import counter
+
+    text = default_haystack() if haystack is None else read_text(haystack)
+    chosen = NEEDLES if needles is None else read_needles(needles)
+    count = counter(None, generator.tokenizer)
+    lengths, places = _numbers("--needle-tokens", tokens, 1, 10**7), _numbers("--needle-depths", depths, 0, 1)
+    return [hide(text, n, depth, int(length), count) for length in lengths for depth in places for n in chosen]
+
+
+def _numbers(name: str, listed: str, least: float, most: float) -> list[float]:
+    try:
+        numbers = [float(part) for part in listed.split(",")]
+    except ValueError as error:
+        raise InputError(f"{name} {listed!r}: use numbers separated by commas") from error
+    if not all(least <= number <= most for number in numbers):
+        raise InputError(f"{name} {listed!r}: use numbers from {least:g} to {most:g}")
+    return numbers
+
+
+@contextmanager
+def _counting(what: str) -> Iterator[Any]:
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _write_beside(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
+    from qr_core.head_maps import save_png
+
+    if report:
+        path.with_suffix(".report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    try:
+        save_png(heads, path.with_suffix(".png"))
+        if report.get("depth"):
+            _depth_png(report["depth"], path.with_suffix(".depth.png"))
+    except InputError as error:
+        err.print(f"no pictures: {error}")
+
+
+def _depth_png(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    means = [row["ndcg"]["mean"] for row in rows]
+    spread = [row["ndcg"]["deviation"] for row in rows]
+    axes.errorbar([row["deepest"] for row in rows], means, yerr=spread, marker="o", capsize=3)
+    axes.set_xlabel("deepest layer allowed")
+    axes.set_ylabel("nDCG@10, held-out halves")
+    axes.grid(visible=True, alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
+    from qr_core.head_maps import terminal_map
+
+    listed = ", ".join(f"{layer}-{head}" for layer, head, _ in heads.heads)
+    out.print(f"{len(heads.heads)} heads of {plain(heads.model)} by {heads.criterion}: {listed}", soft_wrap=True)
+    out.print(terminal_map(heads))
+    if report.get("depth"):
+        table = Table("deepest layer", "layers run", "heads", "nDCG@10, held-out halves", box=None, pad_edge=False)
+        for row in report["depth"]:
+            table.add_row(str(row["deepest"]), f"{row['share']:.0%}", str(row["heads"]), _spread(row["ndcg"]))
+        out.print(table)
+    if report.get("examples"):
+        table = Table("examples", "nDCG@10, the others", "overlap with all", box=None, pad_edge=False)
+        for row in report["examples"]:
+            table.add_row(str(row["examples"]), _spread(row["ndcg"]), _spread(row["overlap"]))
+        out.print(table)
+    half = report.get("split_half_overlap")
+    if half:
+        out.print(
+            f"two halves of the examples agree on {_spread(half)} of the heads ({half['by_chance']:.3f} by chance)"
+        )
+    out.print(f"written: {path}")
+
+
+def _spread(found: dict[str, float]) -> str:
+    return f"{found['mean']:.3f} ± {found['deviation']:.3f}"
+
+
+def heads_map(
+    name: Annotated[str, typer.Argument(help="A published set or a head-set file.")],
+    png: Annotated[Path | None, typer.Option(help="Write a picture instead of printing.")] = None,
+) -> None:
+    """Draw a set's head scores, layers by heads."""
+    from qr_core.head_maps import save_png, terminal_map
+    from qr_core.heads import HeadSet
+
+    heads = HeadSet.load(name)
+    if png is None:
+        out.print(terminal_map(heads))
+    else:
+        save_png(heads, png)
+
+
+def heads_compare(
+    first: Annotated[str, typer.Argument(help="A published set or a head-set file.")],
+    second: Annotated[str, typer.Argument(help="Another one of the same model.")],
+    format_: FormatOption = Format.table,
+) -> None:
+    """Say how much two head sets have in common."""
+    from qr_core.head_maps import compare
+    from qr_core.heads import HeadSet
+
+    found = compare(HeadSet.load(first), HeadSet.load(second))
+    if format_ is Format.json:
+        print_json(asdict(found))
+        return
+    shared = ", ".join(f"{layer}-{head}" for layer, head in found.shared) or "none"
+    out.print(f"shared heads: {shared}", soft_wrap=True)
+    out.print(
+        f"{found.of_first:.0%} of the first, {found.of_second:.0%} of the second; {found.by_chance:.0%} by chance"
+    )
+    if found.rank_correlation is not None:
+        out.print(f"rank correlation over all judged heads: {found.rank_correlation:.2f}")
+
+
+def heads_mask_test(
+    sets: Annotated[list[str], typer.Argument(help="Head sets to silence, one after the other.")],
+    model: Model = None,
+    haystack: Haystack = None,
+    needles: Needles = None,
+    needle_tokens: NeedleTokens = "500",
+    needle_depths: Depths = "0.1,0.5,0.9",
+    draws: Annotated[int, typer.Option(help="Random sets of the same size.", min=1)] = 5,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    trust_remote_code: RemoteCode = False,
+    format_: FormatOption = Format.table,
+) -> None:
+    """Ask the model for needles with chosen heads silenced, and with random heads silenced."""
+    from qr_core.copying import causal_check
+    from qr_core.heads import HeadSet, HeadShape
+    from qr_core.selection import Spread
+
+    options = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+    generator = _generator(model, options)
+    chosen = {}
+    for name in sets:
+        heads = HeadSet.load(name)
+        if heads.config != HeadShape.of(generator.model.config):
+            raise InputError(f"head set {name} is for a model of another shape ({heads.model})")
+        chosen[name] = [(layer, head) for layer, head, _ in heads.heads]
+    cases = _cases(generator, haystack, needles, needle_tokens, needle_depths)
+    results = causal_check(generator, cases, chosen, draws)
+    if format_ is Format.json:
+        print_json({"needles": len(cases), "silenced": {n: [asdict(r) for r in rows] for n, rows in results.items()}})
+        return
+    table = Table("silenced", "answer's words found", "log-probability of the answer", box=None, pad_edge=False)
+    for name, rows in results.items():
+        spreads = [Spread.of([r.recall for r in rows]), Spread.of([r.log_probability for r in rows])]
+        table.add_row(plain(name), *(_spread(asdict(s)) for s in spreads))
+    out.print(f"{len(cases)} needles, model {plain(generator.name)}")
+    out.print(table)

@@ -1,0 +1,77 @@
+"""Work folder: tensors of a long run, one file per item, so that an interrupted run goes on where it stopped.
+
+Knows nothing of what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from qr_core.errors import InputError
+
+
+class WorkFolder:
+    """Results of one job, in a folder of its own.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it does not exist.
+    job : dict
+        Everything that decides the results, as plain data; it is written to `job.json`.
+
+    Raises
+    ------
+    InputError
+        When the folder holds another job's results, or cannot be written.
+    """
+
+    def __init__(self, path: Path, job: dict[str, Any]) -> None:
+        self.path = path
+        wanted = json.loads(json.dumps(job))
+        note = path / "job.json"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if note.exists():
+                found = json.loads(note.read_text(encoding="utf-8"))
+                if found != wanted:
+                    other = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+                    raise InputError(
+                        f"{path} holds the results of another run ({', '.join(other)} differ): "
+                        "name another folder, or delete it"
+                    )
+            else:
+                _replace(note, json.dumps(wanted, indent=2) + "\n")
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"cannot use {path} as a work folder: {error}") from error
+
+    def _file(self, number: int) -> Path:
+        return self.path / f"{number:06}.safetensors"
+
+    def load(self, number: int) -> dict[str, Tensor] | None:
+        """The tensors of an item that is done; None for one that is not, or whose file is damaged."""
+        try:
+            return load_file(self._file(number))
+        except (OSError, SafetensorError):
+            return None
+
+    def save(self, number: int, tensors: dict[str, Tensor]) -> None:
+        """Write an item; a kill in between leaves no half-written file under its name."""
+        temporary = self._file(number).with_suffix(".tmp")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        os.replace(temporary, self._file(number))
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
