@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qr_core import HeadSetError, InputError, scoring
+from qr_core.detection import Example, measure
 from tests.helpers import (
     GOLDEN,
     captured_masses,
@@ -89,13 +90,11 @@ PER_HEAD = [(f, n) for f in FAMILIES for n, c in CASES[f].items() if "per_head_s
 
 @pytest.mark.parametrize(("family", "name"), PER_HEAD)
 def test_per_head_scores(golden, family, name):
-    """Each head filtered on its own, as detection does."""
+    """What detection measures: each head filtered on its own."""
     case = CASES[family][name]
     every = [(layer, head, None) for layer in range(golden[family]["layers"]) for head in range(8)]
     scorer = golden_scorer(golden[family], case, heads=every)
-    query, prompt = captured_masses(scorer, case["query"], documents_of(case))
-    null, _ = captured_masses(scorer, "N/A", documents_of(case))
-    found = scoring.score_documents(scoring.calibrate(query, null), prompt.document_spans)
+    found = measure(scorer, Example(name, case["query"], tuple(documents_of(case)), (0,))).filtered
     near = {tuple(triple) for triple in case["per_head_near_threshold"]}
     for place, document in enumerate(case["docs"]):
         for layer, row in enumerate(case["per_head_scores"][document["idx"]]):
