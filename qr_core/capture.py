@@ -107,7 +107,7 @@ def capture_attention(
     for start in range(0, rows, step):
         block = slice(start, start + step)
         mask = None if attention_mask is None else attention_mask[..., block, :keys]
-        weights = _weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
+        weights = attention_weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
         if layer in capture.heads and capture.row_weights is not None:
             chosen = weights[:, capture.heads[layer].to(weights.device)]
             row_weights = capture.row_weights[:, block].to(weights.device)
@@ -131,8 +131,13 @@ def capture_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _weights(
-    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None, s_aux: Tensor | None
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
 ) -> Tensor:
     """Post-softmax attention of some rows, float32, shape (batch, heads, rows, keys)."""
     batch, heads, rows, width = query.shape

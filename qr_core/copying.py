@@ -25,7 +25,6 @@ from qr_core.generation import INSTRUCTION, LocalGenerator
 from qr_core.heads import HeadSet, HeadShape, Provenance
 from qr_core.needles import Hidden
 from qr_core.prefill import prefill
-from qr_core.prompt import CHAT_ARGUMENTS
 
 ANSWER_TOKENS = 32
 _WORD = re.compile(r"\w+")
@@ -121,7 +120,6 @@ def copying_heads(generator: LocalGenerator, scores: Tensor, num_heads: int, cas
         revision=generator.model.source.revision,
         config=shape,
         template=template,
-        template_arguments=CHAT_ARGUMENTS if template == "chat" else None,
         criterion="copy-paste",
         data=f"{cases} needles in a haystack",
         heads=ranked[:num_heads],

@@ -183,6 +183,14 @@ class HeadSet(_Strict):
             message = str(first["msg"]).removeprefix("Value error, ")
             raise HeadSetError(f"not a valid head set: {f'{place}: ' if place else ''}{message}") from error
 
+    @model_validator(mode="before")
+    @classmethod
+    def _record_arguments(cls, fields: Any) -> Any:
+        """A chat set without arguments gets those that its prompts will be rendered with."""
+        if isinstance(fields, dict) and fields.get("template") == "chat" and fields.get("template_arguments") is None:
+            return {**fields, "template_arguments": dict(CHAT_ARGUMENTS)}
+        return fields
+
     @model_validator(mode="after")
     def _check(self) -> HeadSet:
         if self.template == "reference" and self.template_strings is None:
@@ -281,8 +289,6 @@ def _listed(
             f"and heads 0-{shape.heads - 1}"
         )
     fields: dict[str, Any] = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
-    if template == "chat":
-        fields["template_arguments"] = CHAT_ARGUMENTS
     if template == "reference":
         raise HeadSetError(
             "template 'reference' needs the strings that a head set carries: pass a HeadSet or a head-set file "

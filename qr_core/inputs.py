@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def read_text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {path}: {reason}") from error
 
@@ -140,7 +141,7 @@ def read_folder(folder: Path) -> tuple[list[Document], list[Path]]:
         below = path.relative_to(folder)
         if any(part.startswith(".") for part in below.parts):
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not _leads_below(path, root):
             raise InputError(f"{path} is a symbolic link that leads out of {folder}: remove it or copy the file")
         if not path.is_file():
             continue
@@ -153,3 +154,11 @@ def read_folder(folder: Path) -> tuple[list[Document], list[Path]]:
         else:
             documents.append(Document(text, id=below.as_posix()))
     return documents, left_out
+
+
+def _leads_below(link: Path, root: Path) -> bool:
+    """Whether a symbolic link ends below `root`; one that goes in circles leads nowhere, and is no file."""
+    try:
+        return link.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return True

@@ -40,12 +40,20 @@ def layers_of(config: PreTrainedConfig) -> list[Layer]:
     Raises
     ------
     ModelLoadError
-        When transformers cannot make a cache for this config.
+        When transformers cannot make a cache for this config, or its layers do not keep keys of their own.
     """
     try:
         kinds = DynamicCache(config=config).layers
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelLoadError(f"{type(config).__name__} has no layers that a cache can be made for: {error}") from error
+    text = config.get_text_config(decoder=True)
+    if getattr(text, "num_kv_shared_layers", None):
+        raise ModelLoadError(f"{type(config).__name__} shares keys between layers, which is not supported")
+    if getattr(text, "keep_window_size", None) is not None:
+        raise ModelLoadError(
+            f"{type(config).__name__} chooses the keys of a token from all of a prompt, later ones too, "
+            "so a prefix cannot be read alone: not supported"
+        )
     found = []
     for layer in kinds:
         window = getattr(layer, "sliding_window", None)

@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -30,17 +30,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from qr_core.capture import Capture, attention
-from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.prefill import prefill, probe
+from qr_core.errors import ModelLoadError
+from qr_core.trial import check_readable
 
 log = logging.getLogger(__name__)
 
-TRIAL_TOKENS = 12
-EXACT_TOLERANCE = 1e-4
-"""Largest difference of one mass, float32 weights."""
-ROUNDED_TOLERANCE = 0.1
-"""Share of the attention that may lie elsewhere, mean over a layer's heads, other weights."""
+_loading = threading.Lock()
+"""One load at a time: transformers' verbosity, changed meanwhile, belongs to the process."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +129,20 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source.name, **source.common()))
 
 
+def same_source(source: ModelSource, config: PreTrainedConfig) -> ModelSource:
+    """`source` with one spelling for what is the same: folder, device and dtype. So one copy serves all spellings."""
+    name = os.path.realpath(source.name) if os.path.isdir(source.name) else source.name
+    device = source.device
+    if device.startswith("cpu"):
+        device = "cpu"
+    elif device == "cuda":
+        device = f"cuda:{torch.cuda.current_device()}"
+    dtype = _dtype(source, config)
+    if dtype == "auto" and getattr(config, "quantization_config", None) is None:
+        dtype = _stored_dtype(config) or dtype
+    return replace(source, name=name, device=device, dtype=str(dtype).removeprefix("torch."))
+
+
 def context_length(config: PreTrainedConfig) -> int | None:
     """The most tokens that a prompt may have, or None where the config does not say."""
     text = config.get_text_config(decoder=True)
@@ -161,11 +171,16 @@ def _dtype(source: ModelSource, config: PreTrainedConfig) -> str | torch.dtype:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ModelLoadError(f"dtype {source.dtype!r} is none: use auto, float32, bfloat16 or float16")
         return dtype
-    stored = getattr(config, "dtype", None) or getattr(config.get_text_config(decoder=True), "dtype", None)
+    stored = _stored_dtype(config)
     on_cpu = source.device.startswith("cpu") and source.device_map is None
     if on_cpu and stored in (torch.bfloat16, torch.float16) and not _cpu_has_bfloat16():
         return torch.float32
     return "auto"
+
+
+def _stored_dtype(config: PreTrainedConfig) -> torch.dtype | None:
+    stored = getattr(config, "dtype", None) or getattr(config.get_text_config(decoder=True), "dtype", None)
+    return stored if isinstance(stored, torch.dtype) else None
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -206,12 +221,17 @@ class SharedModel:
             When weights are missing or broken, or attention in these layers cannot be read.
         """
         if self.loaded_layers <= deepest:
-            self._model, self._checked = None, False  # let go of the shallower copy before the deeper one is read
+            self.forget()  # the shallower copy, before the deeper one is read
             self._model = self._load(deepest + 1, AutoModel)
         if not self._checked:
             check_readable(cast(PreTrainedModel, self._model), self.source.name)
             self._checked = True
         return cast(PreTrainedModel, self._model)
+
+    def forget(self) -> None:
+        """Let go of the weights; the next use loads them again."""
+        self._model = self._generator = None
+        self._checked = False
 
     def generator(self) -> PreTrainedModel:
         """The whole model with its language-model head; scorers use the same weights. The caller holds the lock.
@@ -222,7 +242,7 @@ class SharedModel:
             When weights are missing or broken, or the model is not one that generates text.
         """
         if self._generator is None:
-            self._model, self._checked = None, False
+            self.forget()
             layers = int(self.config.get_text_config(decoder=True).num_hidden_layers)
             self._generator = self._load(layers, AutoModelForCausalLM)
             self._model = cast(PreTrainedModel, self._generator.base_model)
@@ -235,7 +255,7 @@ class SharedModel:
         device_map = dict(source.device_map) if isinstance(source.device_map, tuple) else source.device_map
         if device_map is None and getattr(self.config, "quantization_config", None) is not None:
             device_map = {"": source.device}  # quantised weights cannot be moved afterwards
-        with _readable(source, "weights"), _quiet_loading():
+        with _loading, _readable(source, "weights"), _quiet_loading():
             model, report = kind.from_pretrained(
                 source.name,
                 config=_shallow(self.config, layers),
@@ -274,52 +294,13 @@ def _quiet_loading() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-@torch.inference_mode()
-def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS) -> None:
-    """Compare one short capture, of `tokens` tokens, with the model's own eager attention, all layers and heads.
-
-    Raises
-    ------
-    ModelLoadError
-        When attention never reaches the capture, or the two differ.
-    """
-    text = model.config.get_text_config(decoder=True)
-    layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
-    ids = (torch.arange(tokens, device=model.device) * 7 + 3)[None] % int(text.vocab_size)
-    start = tokens * 2 // 3
-    rows = tokens - start
-    capture = Capture(
-        heads={layer: torch.arange(heads) for layer in range(layers)},
-        row_weights=torch.full((1, rows), 1 / rows),
-        stop_after=layers - 1,
-    )
-    problem = f"{name} cannot be scored: the attention of {type(model).__name__} "
-    try:
-        masses = probe(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
-        with attention(model, "eager"):
-            eager = model(input_ids=ids, output_attentions=True, use_cache=False).attentions
-    except NonFiniteError as error:
-        raise ModelLoadError(f"{name} cannot be scored: {error}") from error
-    except Exception as error:  # the model's own code may raise anything
-        raise ModelLoadError(f"{problem}fails in a trial: {error or type(error).__name__}") from error
-    if sorted(masses) != list(range(layers)):
-        raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
-    exact = model.dtype == torch.float32 and getattr(model.config, "quantization_config", None) is None
-    for layer in range(layers):
-        expected = eager[layer][0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
-        apart = (masses[layer][0] - expected).abs()
-        # Rounding moves single weights of half-precision models a lot (a routed expert, an int8 step), not all of them.
-        off = float(apart.max()) if exact else float(apart.sum(dim=-1).mean() / 2)
-        if not off <= (EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE):
-            raise ModelLoadError(f"{problem}in layer {layer} is not computed as this package does (off by {off:.1e})")
-
-
 _registry: weakref.WeakValueDictionary[ModelSource, SharedModel] = weakref.WeakValueDictionary()
 _registry_lock = threading.Lock()
 
 
 def shared_model(source: ModelSource, config: PreTrainedConfig) -> SharedModel:
     """The process's one `SharedModel` for `source`; it lives as long as somebody uses it."""
+    source = same_source(source, config)
     with _registry_lock:
         model = _registry.get(source)
         if model is None:
@@ -328,10 +309,19 @@ def shared_model(source: ModelSource, config: PreTrainedConfig) -> SharedModel:
 
 
 def _after_fork() -> None:
-    """In a forked child no other thread exists that could give a lock back: start with new ones."""
-    global _registry_lock
-    _registry_lock = threading.Lock()
+    """Make a forked child independent of threads that only its parent has.
+
+    Their locks are never given back, so there are new ones. A model that one of them was using may hold its hooks and
+    settings: the child loads it again. And OpenMP waits for its threads for ever once the parent had several, so a
+    child that inherits a loaded model computes with one thread, as PyTorch's own data-loading workers do.
+    """
+    global _registry_lock, _loading
+    _registry_lock, _loading = threading.Lock(), threading.Lock()
     for model in list(_registry.values()):
+        if model.loaded_layers and torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
+        if not model.lock.acquire(blocking=False):
+            model.forget()
         model.lock = threading.RLock()
 
 

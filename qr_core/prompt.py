@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,8 +33,16 @@ QUERY_LABEL = "Query:"
 NULL_QUERY = "N/A"
 """The content-free query of the calibration (In-Context Re-ranking, arXiv 2410.02642)."""
 
-CHAT_ARGUMENTS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False}
+PINNED_DATE = datetime(2024, 7, 26)
+CHAT_ARGUMENTS: dict[str, Any] = {"date_string": PINNED_DATE.strftime("%d %b %Y"), "enable_thinking": False}
 """Pinned, so that a prompt does not change with the day it is made or with a model's default."""
+_DATES = {
+    form: PINNED_DATE.strftime(form) for form in ("%d %b %Y", "%Y-%m-%d", "%B %d, %Y", "%d %B %Y", "%A, %B %d, %Y")
+}
+_PINNED_CLOCK = (
+    f"{{%- macro strftime_now(form) -%}}{{{{ {_DATES}.get(form, '{_DATES['%d %b %Y']}') }}}}{{%- endmacro -%}}"
+)
+"""For templates that ask the clock: it stands still. Only a template can replace transformers' function."""
 
 _SENTINEL = "qrhead-content-9d1f"
 
@@ -106,7 +115,8 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, An
             [{"role": "user", "content": _SENTINEL}],
             tokenize=False,
             add_generation_prompt=True,
-            **(arguments or CHAT_ARGUMENTS),
+            chat_template=_PINNED_CLOCK + tokenizer.get_chat_template(),
+            **(CHAT_ARGUMENTS if arguments is None else arguments),
         )
     except Exception as error:  # a template is a program from the model's folder: anything may come out of it
         raise ModelLoadError(f"the tokenizer's chat template fails: {error}") from error
@@ -211,10 +221,11 @@ class PromptBuilder:
         spec = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
         self._leading = _leading_ids(spec) if template.adds_bos else []
         self._whole = Tokenizer.from_str(json.dumps(spec | {"post_processor": None}))
-        bare = spec | {"post_processor": None, "added_tokens": []}
+        controls = [token for token in spec["added_tokens"] if not _is_blank(token)]
+        bare = spec | {"post_processor": None, "added_tokens": [t for t in spec["added_tokens"] if _is_blank(t)]}
         self._without_controls = Tokenizer.from_str(json.dumps(bare))
         self._continuing = Tokenizer.from_str(json.dumps(_without_first_blank(bare)))
-        self._control_ids = {token["id"] for token in spec["added_tokens"]}
+        self._control_ids = {token["id"] for token in controls}
         unknown = getattr(tokenizer, "unk_token_id", None)
         self._unknown_id = -1 if unknown is None else int(unknown)
 
@@ -388,6 +399,11 @@ def _joined(parts: Sequence[_Tokens]) -> _Tokens:
         np.concatenate([p.starts for p in parts]),
         np.concatenate([p.ends for p in parts]),
     )
+
+
+def _is_blank(token: Mapping[str, Any]) -> bool:
+    """Whether an added token is mere white space, such as runs of blanks or line breaks: text like any other."""
+    return not token["special"] and not token["content"].replace("\u2581", "").strip()
 
 
 def _without_first_blank(spec: Any) -> Any:

@@ -152,9 +152,9 @@ class Reader:
         # The content-free query itself cannot be calibrated by itself: every score would be zero.
         calibrated = self.calibrate and asked.ids != null.ids
         with self.model.lock, torch.inference_mode():
-            layers.check_windows(self.layers, self.heads.by_layer(), len(asked.ids), self.name)
-            model = self.model.at_depth(self.heads.deepest)
             longest = max(len(asked.ids), len(null.ids))
+            layers.check_windows(self.layers, self.heads.by_layer(), longest, self.name)
+            model = self.model.at_depth(self.heads.deepest)
             ids = asked.ids[: asked.query_start]
             key = (ids, rope.regime(model, longest))
             with rope.held_to(model, longest):

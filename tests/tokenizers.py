@@ -96,6 +96,24 @@ def _wordpiece() -> Tokenizer:
     return tokenizer
 
 
+def _gemma() -> Tokenizer:
+    """SentencePiece BPE without a first blank, whose line breaks and runs of blanks are added tokens, as in Gemma."""
+    tokenizer = _metaspace_bpe(first=False)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    runs = ["\n" * n for n in range(1, 4)] + ["▁" * n for n in range(2, 5)]
+    tokenizer.add_tokens([AddedToken(run, special=False, normalized=False) for run in runs])
+    tokenizer.add_tokens([AddedToken("<table>", special=False, normalized=False)])
+    return tokenizer
+
+
+def _neox() -> Tokenizer:
+    """Byte-level BPE with runs of blanks as added tokens, as in GPT-NeoX."""
+    tokenizer = _byte_level(None, nfc=False)
+    tokenizer.add_tokens([AddedToken(" " * n, special=False, normalized=True) for n in range(8, 1, -1)])
+    return tokenizer
+
+
 KINDS = {
     "gpt2": lambda: _byte_level(None, nfc=False),
     "llama3": lambda: _byte_level(LLAMA3_SPLIT, nfc=False),
@@ -104,6 +122,8 @@ KINDS = {
     "mistral": lambda: _metaspace_bpe(first=True),
     "unigram": _unigram,
     "wordpiece": _wordpiece,
+    "gemma": _gemma,
+    "neox": _neox,
 }
 
 
@@ -121,6 +141,6 @@ def made(kind: str) -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
-        unk_token={"wordpiece": "[UNK]", "gpt2": None, "llama3": None, "qwen": None}.get(kind, "<unk>"),
+        unk_token={"wordpiece": "[UNK]", "gpt2": None, "llama3": None, "qwen": None, "neox": None}.get(kind, "<unk>"),
         clean_up_tokenization_spaces=False,
     )

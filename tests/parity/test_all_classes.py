@@ -17,13 +17,13 @@ from transformers import AutoModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from qr_core import HeadSetError, ModelLoadError, layers, models
+from qr_core import HeadSetError, ModelLoadError, layers, trial
 from qr_core.heads import HeadShape
 from tests.architectures import FAMILIES
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
 TABLE_VERSION = "5.23.0"
-TOKENS = 48
+TOKENS = 120
 SMALL = {
     "vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "initializer_range": 0.3,
@@ -80,7 +80,7 @@ def outcome(name: str) -> tuple[str, str] | None:
         HeadShape.of(config)
         kinds = layers.layers_of(config)
         layers.check_readable_layers(kinds, range(len(kinds)), name)
-        models.check_readable(model, name, tokens=TOKENS)
+        trial.check_readable(model, name, tokens=TOKENS)
     except (HeadSetError, ModelLoadError) as error:
         return "refused", reason(str(error))
     return "works", ""
@@ -111,7 +111,9 @@ def render(found: dict[str, tuple[str, str]]) -> str:
         f"Every causal language model class of transformers {TABLE_VERSION}, built tiny with random weights and put",
         "through the trial that every load makes: the captured attention of all heads must equal the model's own",
         "eager attention. This table is made by `tests/parity/test_all_classes.py`. Composite (multimodal) classes are",
-        "not in it, their text decoders are. A refused class gives a clear error at load, never a wrong score.",
+        "not in it, their text decoders are. Classes that can mix in layers of another kind (linear, convolution,",
+        "sparse) stand for their form without them: a model that has such layers at or below the deepest head is",
+        "refused. A refused class gives a clear error at load, never a wrong score.",
         "",
         f"## Work ({len(rows['works'])})",
         "",
@@ -135,7 +137,8 @@ def render(found: dict[str, tuple[str, str]]) -> str:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(600)
-def test_every_class_works_or_is_refused():
+def test_every_class_works_or_is_refused(monkeypatch):
+    monkeypatch.setattr(trial, "EXACT_TOLERANCE", 1e-5)
     found = {name: result for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if (result := outcome(name))}
     assert {n for n in CLAIMED if found[n][0] != "works"} == set()
     assert {n for n in REFUSED & found.keys() if found[n][0] == "works"} == set()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, MistralConfig
 from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, reader, rope
-from tests.architectures import FAMILIES, WINDOW
+from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, reader, rope, trial
+from tests.architectures import COMMON, FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model
 
 
@@ -152,6 +152,28 @@ def test_a_wrong_mask_is_noticed(compared, feature, family, mask):
     assert difference()[0] < 1e-5
 
 
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_a_wrong_key_group_is_noticed_on_other_families(compared, family):
+    difference = compared(family)
+    AttentionInterface.register(capture.ATTENTION_NAME, wrong_group)
+    try:
+        assert difference()[0] > 1e-3
+    finally:
+        AttentionInterface.register(capture.ATTENTION_NAME, capture.capture_attention)
+
+
+def test_another_formula_is_refused_in_half_precision(saved, monkeypatch):
+    """Rounding after several layers may hide what a model's own eager function does differently; its input does not."""
+    from transformers.models.gemma2 import modeling_gemma2
+
+    eager = modeling_gemma2.eager_attention_forward
+    monkeypatch.setattr(modeling_gemma2, "eager_attention_forward", lambda *a, **k: eager(*a, **{**k, "softcap": 1.5}))
+    monkeypatch.setattr(trial, "ROUNDED_TOLERANCE", 1.0)
+    fresh = QRScorer.from_pretrained(saved("gemma2"), "3-1", template="plain", device="cpu", dtype="bfloat16")
+    with pytest.raises(ModelLoadError, match="lies elsewhere"):
+        fresh.rank(QUERY, DOCUMENTS)
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
 def test_position_off_by_one_is_noticed(compared, family, monkeypatch):
     difference = compared(family)
@@ -172,11 +194,12 @@ def test_a_wrong_rope_regime_is_noticed(compared, family, monkeypatch):
     assert difference()[0] > 1e-3
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("feature", ["softcap", "sink", "scaling", "key group"])
-def test_wrong_attention_is_refused_at_load(saved, feature):
+def test_wrong_attention_is_refused_at_load(saved, feature, dtype):
     """The trial at load compares with the model's own eager attention."""
     family, mutant = ATTENTION_MUTANTS[feature]
-    fresh = QRScorer.from_pretrained(saved(family), "3-1", template="plain", device="cpu", dtype="float32")
+    fresh = QRScorer.from_pretrained(saved(family), "3-1", template="plain", device="cpu", dtype=dtype)
     AttentionInterface.register(capture.ATTENTION_NAME, mutant)
     try:
         with pytest.raises(ModelLoadError, match="not computed as this package does"):
@@ -193,6 +216,59 @@ def test_heads_that_cannot_see_the_whole_prompt_are_refused(saved, family):
         sliding.rank(QUERY, DOCUMENTS)
     full = QRScorer.from_pretrained(saved(family), "3-1,1-2", template="plain", device="cpu")
     assert len(full.rank(QUERY, DOCUMENTS)) == 3
+
+
+def test_a_prompt_may_be_as_long_as_the_window_and_no_longer(save_tiny):
+    """The longer of the query's prompt and that of `N/A` counts."""
+    for query in ("q", QUERY):  # the first makes the shorter prompt of the two, the second the longer
+        scorer = QRScorer.from_pretrained(save_tiny(MistralConfig(**COMMON, head_dim=8)), "1-1", template="plain")
+        longest = max(len(prompt.ids) for prompt in scorer.reader.build(query, DOCUMENTS))
+        for window, fits in ((longest, True), (longest - 1, False)):
+            config = MistralConfig(**COMMON, head_dim=8, sliding_window=window)
+            tight = QRScorer.from_pretrained(save_tiny(config), "1-1", template="plain", device="cpu")
+            if fits:
+                assert len(tight.rank(query, DOCUMENTS)) == 3
+            else:
+                with pytest.raises(InputError, match=f"look {window} tokens back, and the prompt has {longest}"):
+                    tight.rank(query, DOCUMENTS)
+
+
+def test_softmax_is_float32_whatever_the_weights():
+    """Half-precision logits that differ by less than half precision's steps near 1 keep their order and their sum."""
+    query = torch.ones(1, 1, 1, 8, dtype=torch.bfloat16)
+    key = (torch.linspace(0, 1, 400)[None, None, :, None] * torch.ones(8)).bfloat16()
+    found = capture.attention_weights(query, key, None, 1.0)
+    assert found.dtype == torch.float32
+    logits = torch.matmul(query, key.transpose(2, 3)).float()
+    assert torch.equal(found, torch.softmax(logits, dim=-1))
+    rounded = torch.softmax(logits.bfloat16(), dim=-1)
+    assert float((rounded.float() - found).abs().max()) > 1e-6
+
+
+def test_only_needed_layers_run_and_prefill_uses_the_models_own_attention(saved):
+    """A deeper shared copy is not run deeper than this scorer's heads."""
+    options = {"template": "plain", "device": "cpu", "dtype": "float32"}
+    shallow = QRScorer.from_pretrained(saved("llama"), "1-1", **options)
+    deep = QRScorer.from_pretrained(saved("llama"), "3-1", **options)
+    deep.rank(QUERY, DOCUMENTS)
+    model = shallow.reader.model.at_depth(1)
+    assert shallow.reader.model.loaded_layers == 4
+    ran: list[tuple[int, int, str]] = []
+    hooks = [
+        layer.mlp.register_forward_hook(
+            lambda *call, n=n: ran.append((n, call[2].shape[1], model.config._attn_implementation))
+        )
+        for n, layer in enumerate(model.layers)
+    ]
+    try:
+        shallow.rank(QUERY, DOCUMENTS)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    prompt = shallow.reader.build(QUERY, DOCUMENTS)[0]
+    assert {n for n, _, _ in ran} == {0}  # of layer 1 only keys and attention are needed
+    assert [kind for _, rows, kind in ran if rows == prompt.query_start] == ["sdpa"]
+    assert {kind for _, rows, kind in ran if rows != prompt.query_start} == {capture.ATTENTION_NAME}
 
 
 def test_only_needed_layers_are_loaded(saved):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from qr_core import HeadSet, HeadSetError, QRScorer
 from qr_core.heads import HeadShape, published, resolve
+from qr_core.prompt import CHAT_ARGUMENTS
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 
 SHAPE = HeadShape(layers=6, heads=8, kv_heads=2, hidden=64)
@@ -25,6 +27,42 @@ FIELDS = {
 
 def resolved(heads, model="org/model", revision=None, shape=SHAPE, template=None, chat=False, allow=False):
     return resolve(heads, model, model, revision, shape, template, chat, allow)
+
+
+LISTS = (Path(__file__).parents[1] / "published_heads.txt").read_text("utf-8").splitlines()
+PUBLISHED = dict(line.split() for line in LISTS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sets_are_the_papers(name):
+    found = published()[name]
+    assert ",".join(f"{layer}-{head}" for layer, head, _ in found.heads) == PUBLISHED[name]
+    assert found.template_strings.model_dump() == STRINGS["qwen2" if name.startswith("qwen") else "llama"]
+    assert len(published()) == len(PUBLISHED)
+
+
+def test_a_chat_set_records_what_its_prompts_are_rendered_with(tmp_path):
+    made = HeadSet(**{**FIELDS, "template": "chat"})
+    assert made.template_arguments == CHAT_ARGUMENTS
+    made.save(tmp_path / "set.json")
+    assert json.loads((tmp_path / "set.json").read_text())["template_arguments"] == CHAT_ARGUMENTS
+    other = HeadSet(**{**FIELDS, "template": "chat", "template_arguments": {"date_string": "1 Jan 2030"}})
+    assert other.template_arguments == {"date_string": "1 Jan 2030"}
+
+
+def test_a_scorer_renders_with_the_sets_own_arguments(tmp_path):
+    shutil.copytree(GOLDEN / "tiny-qwen2", tmp_path / "m")
+    template = "{{ date_string }}{% for m in messages %}{{ m.content }}{% endfor %}{% if thinking %}think{% endif %}"
+    for file in (tmp_path / "m").glob("chat_template*"):
+        file.unlink()
+    config = json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
+    (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    default = QRScorer.from_pretrained(tmp_path / "m", "1-1", template="chat", device="cpu")
+    assert default.template.prefix == "26 Jul 2024"
+    assert default.heads.template_arguments == CHAT_ARGUMENTS
+    own = default.heads.model_copy(update={"template_arguments": {"date_string": "1 Jan 2030", "thinking": True}})
+    scorer = QRScorer.from_pretrained(tmp_path / "m", own, device="cpu")
+    assert (scorer.template.prefix, scorer.template.suffix) == ("1 Jan 2030", "think")
 
 
 def test_eight_sets_are_published():

@@ -96,3 +96,20 @@ def test_a_missing_folder(tmp_path):
 def test_terminal_text_is_stripped_of_controls():
     assert plain("a\x1b[31mred\x07\u202eevil\u0000\n\tnext [bold]x[/bold]") == "a[31mredevil next [bold]x[/bold]"
     assert plain("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_damaged_gzip_is_named(tmp_path):
+    whole = gzip.compress(b'{"text": "a"}\n' * 50)
+    (tmp_path / "bad.jsonl.gz").write_bytes(whole[:20] + b"\xff" * 12 + whole[32:])
+    with pytest.raises(InputError, match="cannot read"):
+        read_documents(str(tmp_path / "bad.jsonl.gz"))
+    documents, left_out = read_folder(tmp_path)
+    assert documents == []
+    assert [path.name for path in left_out] == ["bad.jsonl.gz"]
+
+
+def test_a_link_in_circles_is_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    documents, _ = read_folder(tmp_path)
+    assert [document.id for document in documents] == ["a.txt"]

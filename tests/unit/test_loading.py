@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaConfig, MambaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    MambaConfig,
+    Qwen3NextConfig,
+)
 
 from qr_core import HeadSetError, ModelLoadError, NonFiniteError, QRScorer, models, prefill
 from tests.architectures import COMMON, FAMILIES
-from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
+from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, eager_masses, eager_model, in_order
 
 HEADS = "2-1,3-3,1-7"
 
@@ -43,22 +54,6 @@ def test_a_missing_shard_is_an_error(tmp_path):
     sorted(folder.glob("model-*.safetensors"))[0].unlink()
     with pytest.raises(ModelLoadError, match="cannot load the weights"):
         tiny(folder).rank(QUERY, DOCUMENTS)
-
-
-def test_upper_layers_take_no_memory(save_tiny):
-    def size(scorer):
-        scorer.rank(QUERY, DOCUMENTS)
-        model = scorer.reader.model.at_depth(0)
-        return sum(p.numel() * p.element_size() for p in model.layers.parameters()) / len(model.layers), len(
-            model.layers
-        )
-
-    folder = save_tiny(LlamaConfig(**{**COMMON, "num_hidden_layers": 12}, head_dim=8))
-    per_layer, loaded = size(tiny(folder, "2-1"))
-    assert loaded == 3
-    full_per_layer, full = size(tiny(folder, "11-1"))
-    assert full == 12
-    print(f"3 of 12 layers: {3 * per_layer / 1024:.0f} KiB instead of {12 * full_per_layer / 1024:.0f} KiB")
 
 
 @pytest.mark.parametrize("where", [{"": "cpu"}, {"embed_tokens": "cpu", "rotary_emb": "cpu", "norm": "cpu"}])
@@ -99,6 +94,10 @@ def test_a_merged_adapter(tmp_path):
     AutoTokenizer.from_pretrained(GOLDEN / "tiny-llama").save_pretrained(tmp_path)
     plain, merged = (tiny(folder).rank(QUERY, DOCUMENTS) for folder in (GOLDEN / "tiny-llama", tmp_path))
     assert in_order(plain) != in_order(merged)
+    every = QRScorer.from_pretrained(tmp_path, "all", template="plain", device="cpu")
+    found, prompt = captured_masses(every, QUERY, DOCUMENTS)
+    eager = eager_masses(eager_model(tmp_path), prompt.ids, prompt.query_start).flatten(0, 1)
+    assert torch.allclose(found, eager, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen2", "qwen3_moe"])
@@ -193,8 +192,6 @@ def test_a_model_without_attention_is_refused(save_tiny):
 
 
 def test_linear_attention_layers_are_refused():
-    from transformers import Qwen3NextConfig
-
     from qr_core.layers import check_readable_layers, layers_of
 
     kinds = layers_of(Qwen3NextConfig(num_hidden_layers=8))
@@ -203,3 +200,110 @@ def test_linear_attention_layers_are_refused():
         check_readable_layers(kinds, [1, 3], "m")
     with pytest.raises(HeadSetError, match=r"mixes attention with linear layers \(0, 1, 2\)"):
         check_readable_layers(kinds, [3], "m")
+
+
+def test_linear_attention_is_refused_by_the_public_way(save_tiny):
+    config = Qwen3NextConfig(
+        **COMMON, head_dim=8, linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
+        linear_value_head_dim=8, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+    )  # fmt: skip
+    with pytest.raises(HeadSetError, match=r"layer 1 of .* is linear attention"):
+        tiny(save_tiny(config), "1-1")
+
+
+def test_a_slow_tokenizer_is_refused_by_the_public_way(tmp_path):
+    resaved(tmp_path)
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    (tmp_path / "vocab.json").write_text(json.dumps({"<unk>": 0, "a": 1, "b</w>": 2}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CTRLTokenizer"}))
+    with pytest.raises(ModelLoadError, match="slow tokenizer without character offsets"):
+        tiny(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["num_kv_shared_layers", "keep_window_size"])
+def test_layers_without_keys_of_their_own_are_refused(tmp_path, field):
+    resaved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, field: 2}))
+    with pytest.raises(ModelLoadError, match="not supported"):
+        tiny(tmp_path)
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from qr_core import QRScorer
+torch.set_num_threads(1)
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+scorer = QRScorer.from_pretrained(sys.argv[1], sys.argv[2], template="plain", device="cpu")
+before = resident()
+scorer.reader.model.at_depth(scorer.heads.deepest)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_upper_layers_take_no_memory(save_tiny):
+    """Measured from outside, in a process for each depth."""
+    config = {**COMMON, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 16, "head_dim": 64}
+    folder = save_tiny(LlamaConfig(**config))
+    grown = {}
+    for deepest in (3, 15):
+        command = [sys.executable, "-c", MEMORY, str(folder), f"{deepest}-1"]
+        grown[deepest] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    print(f"4 of 16 layers: {grown[3] / 1024:.0f} MiB, all: {grown[15] / 1024:.0f} MiB")
+    assert grown[3] < 0.5 * grown[15]
+
+
+def test_spellings_of_one_source_share_one_copy(tmp_path, monkeypatch):
+    resaved(tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    one = tiny(tmp_path / "m")
+    for name, options in (("m", {}), (f"{tmp_path}/m/", {}), ("m", {"dtype": "float32"})):
+        assert tiny(name, **options).reader.model is one.reader.model
+    other = QRScorer.from_pretrained("m", HEADS, template="plain", device="cpu:0")
+    assert other.reader.model is one.reader.model
+    assert tiny("m", dtype="bfloat16").reader.model is not one.reader.model
+
+
+def test_device_map_by_name(expected):
+    assert in_order(tiny(GOLDEN / "tiny-llama", device_map="auto").rank(QUERY, DOCUMENTS)) == pytest.approx(expected)
+
+
+def test_the_best_device_is_picked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert models.pick_device(None) == models.pick_device("auto") == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert models.pick_device(None) == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert models.pick_device(None) == "cpu"
+
+
+def test_half_precision_without_instructions_for_it_is_read_as_float32(tmp_path, monkeypatch):
+    resaved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(models, "_cpu_has_bfloat16", lambda has=has: has)
+        scorer = tiny(tmp_path)
+        scorer.rank(QUERY, DOCUMENTS)
+        assert scorer.reader.model.at_depth(0).dtype == dtype
+        del scorer
+
+
+def test_loads_side_by_side_leave_transformers_logging_alone(save_tiny):
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    folders = [save_tiny(FAMILIES[family]()) for family in ("llama", "qwen2", "qwen3", "gemma")]
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda folder: tiny(folder, dtype="float32").rank(QUERY, DOCUMENTS), folders))
+        assert logging.get_verbosity() == before

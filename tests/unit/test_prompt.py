@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from qr_core import Document, ModelLoadError
-from qr_core.prompt import PromptBuilder, Template, chat_template, plain_template, reference_template
+from qr_core.prompt import LATE_INSTRUCTION, PromptBuilder, Template, chat_template, plain_template, reference_template
 from qr_core.scorer import embedded_model
 from tests import tokenizers
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
@@ -42,12 +42,48 @@ def spelled(name: str, prompt, span) -> str:
     return TOKENIZERS[name].decode(prompt.ids[span[0] : span[1]], clean_up_tokenization_spaces=False)
 
 
+BENIGN = {
+    "prose": DOCUMENTS,
+    "lines": [Document("One line.\nAnother.\n\nA paragraph.\n\n\nThe end.\n", "A title"), DOCUMENTS[0]],
+    "code": [
+        Document("def f(x):\n    if x:\n        return  x\n\treturn 0   # done"),
+        Document("  indented"),
+        DOCUMENTS[1],
+    ],
+    "windows": [Document("First.\r\nSecond.\r\n\r\nThird."), DOCUMENTS[2]],
+}
+
+
+@pytest.mark.parametrize("documents", BENIGN.values(), ids=BENIGN)
 @pytest.mark.parametrize("kind", ["controlled", "plain"])
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_benign_ids_equal_whole_string_tokenisation(name, kind):
+def test_benign_ids_equal_whole_string_tokenisation(name, kind, documents):
     made = builder(name, kind)
-    text = made._compose(QUERY, DOCUMENTS).string
-    assert list(made.build([QUERY], DOCUMENTS)[0].ids) == TOKENIZERS[name](text, add_special_tokens=True)["input_ids"]
+    text = made._compose(QUERY, documents).string
+    assert list(made.build([QUERY], documents)[0].ids) == TOKENIZERS[name](text, add_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize("documents", BENIGN.values(), ids=BENIGN)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_spans_hold_every_character_of_their_documents_and_no_others(name, documents):
+    """By the tokens' characters in the prompt; blanks at a border may belong to a token on either side."""
+    made = builder(name)
+    text = made._compose(QUERY, documents)
+    prompt = made.build([QUERY], documents)[0]
+    for (first, last), (start, end) in zip(prompt.document_spans, text.documents, strict=True):
+        covered = text.string[prompt.starts[first] : prompt.ends[last - 1]]
+        assert covered.strip() == text.string[start:end].strip()
+
+
+def test_blank_runs_that_are_added_tokens_are_text():
+    """Gemma and GPT-NeoX have line breaks and runs of blanks among their added tokens."""
+    for name, run in (("gemma", "\n\n"), ("neox", "    ")):
+        token = TOKENIZERS[name].convert_tokens_to_ids(run)
+        benign = builder(name).build([QUERY], [Document(f"a{run}b")])[0]
+        assert token in benign.ids[slice(*benign.document_spans[0])]
+        hostile = builder(name).build([QUERY], [Document(f"a{run}b</s>")])[0]
+        assert token in hostile.ids[slice(*hostile.document_spans[0])]
+        assert not controls(builder(name), hostile.ids[slice(*hostile.document_spans[0])])
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -81,17 +117,21 @@ hostile = st.text(max_size=30) | st.sampled_from(
         "<|eot_id|>", "<|im_end|>", "<|im_start|>user", "</s>", "<s>", "<think>", "[UNK]", "[SEP]", "[2] ",
         "\r\n", "\0",
         "<|begin_of_text|>x<|eot_id|>", "e\u0301", "\u202e", "\U0001f468\u200d\U0001f469", "\ud83d", "▁", "<0x0A>",
-        "Please find information that are relevant", "{{ messages }}", "ﷺ", "½",
+        LATE_INSTRUCTION, "{{ messages }}", "ﷺ", "½",
     ]
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @settings(deadline=None, max_examples=40)
-@given(texts=st.lists(st.lists(hostile, max_size=3).map("".join), min_size=1, max_size=4), query=hostile)
-def test_any_text_is_data(name, texts, query):
+@given(data=st.data())
+def test_any_text_is_data(name, data):
     made = builder(name)
-    asked, null = made.build([query, "N/A"], [Document(text) for text in texts])
+    own = st.sampled_from(sorted(TOKENIZERS[name].get_added_vocab()))
+    piece = st.lists(hostile | own, max_size=3).map("".join)
+    query = data.draw(hostile | own)
+    documents = st.builds(Document, piece, st.none() | piece)
+    asked, null = made.build([query, "N/A"], data.draw(st.lists(documents, min_size=1, max_size=4)))
     assert controls(made, asked.ids) == controls(made, made.build(["q"], [Document("d")])[0].ids)
     assert asked.ids[: asked.query_start] == null.ids[: null.query_start]
     end = 0
@@ -187,6 +227,19 @@ def test_chat_arguments_are_pinned_and_can_be_set():
     assert "think" not in chat_template(thinking, {"enable_thinking": True}).suffix
 
 
+def test_a_template_that_asks_the_clock_gets_the_pinned_day():
+    tokenizer = with_chat("llama3")
+    tokenizer.chat_template = tokenizer.chat_template.replace("date_string or ", "")
+    assert "Today: 26 Jul 2024" in chat_template(tokenizer).prefix
+    assert "Today: 26 Jul 2024" in chat_template(tokenizer, {}).prefix
+
+
+def test_given_arguments_replace_the_pinned_ones():
+    tokenizer = with_chat("qwen")
+    assert "think" in chat_template(tokenizer).suffix
+    assert "think" not in chat_template(tokenizer, {}).suffix
+
+
 def test_a_chat_message_keeps_its_blanks():
     """Templates trim a message; what the caller wrote inside it stays."""
     tokenizer = with_chat("gemma")
@@ -197,6 +250,9 @@ def test_a_chat_message_keeps_its_blanks():
 class Bad:
     def __init__(self, rendered):
         self.chat_template = rendered
+
+    def get_chat_template(self):
+        return ""
 
     def apply_chat_template(self, *args, **kwargs):
         if self.chat_template is ValueError:

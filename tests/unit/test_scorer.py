@@ -6,15 +6,19 @@ import asyncio
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
 from qr_core import ContextLengthError, Document, InputError, QRScorer, prefill, reader, scoring
 from qr_core.prompt import NULL_QUERY
-from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
+from tests.architectures import FAMILIES
+from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +135,20 @@ def test_switches(tiny):
             GOLDEN / "tiny-llama", "2-1,4-3,3-5", template="plain", device="cpu", **options
         ).rank(QUERY, DOCUMENTS)
 
-    raw = make(calibrate=False)
-    assert not raw.calibrated
-    assert all(hit.score > 0 for hit in raw)
-    assert in_order(raw) != in_order(make(calibrate=True))
-    assert in_order(make(filter_tokens=False)) != in_order(make())
+    query, prompt = captured_masses(tiny, QUERY, DOCUMENTS)
+    null, _ = captured_masses(tiny, NULL_QUERY, DOCUMENTS)
+    for calibrate in (True, False):
+        tokens = (query - null if calibrate else query).sum(dim=0)
+        for filtered in (True, False):
+            expected = []
+            for start, end in prompt.document_spans:
+                inside = tokens[start:end]
+                if filtered:
+                    inside = inside[inside > inside.mean() - 2 * inside.std()]
+                expected.append(float(inside.sum()))
+            found = make(calibrate=calibrate, filter_tokens=filtered)
+            assert found.calibrated is calibrate
+            assert in_order(found) == pytest.approx(expected, abs=1e-6)
 
 
 class Counting:
@@ -272,6 +285,50 @@ def test_a_fork_while_the_lock_is_held_can_rank(tiny):
     holder.join()
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+FORK_IN_A_FORWARD = """
+import os, sys, threading, warnings
+warnings.filterwarnings("ignore")
+import torch
+from qr_core import QRScorer, capture, prefill
+from tests.helpers import DOCUMENTS, QUERY, in_order
+
+folder, where = sys.argv[1:]
+make = lambda: QRScorer.from_pretrained(folder, "3-1,1-2", template="plain", device="cpu", dtype="float32")
+scorer = make()
+expected = in_order(scorer.rank(QUERY, DOCUMENTS))
+reached, go_on = threading.Event(), threading.Event()
+owner, name = (capture, "attention_weights") if where == "probe" else (prefill._FillingCache, "update")
+original = getattr(owner, name)
+def waiting(*args, **kwargs):
+    if threading.current_thread() is other:
+        reached.set()
+        go_on.wait(60)
+    return original(*args, **kwargs)
+other = threading.Thread(target=lambda: scorer.rank(QUERY, DOCUMENTS))
+setattr(owner, name, waiting)
+other.start()
+reached.wait(60)
+child = os.fork()
+if child == 0:
+    os._exit(0 if in_order(scorer.rank(QUERY, DOCUMENTS)) == expected else 3)
+_, status = os.waitpid(child, 0)
+go_on.set()
+other.join()
+assert in_order(scorer.rank(QUERY, DOCUMENTS)) == expected
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("where", ["prefill", "probe"])
+@pytest.mark.parametrize("family", ["llama", "phi3-straddling"])
+def test_a_fork_in_the_middle_of_a_forward(save_tiny, where, family):
+    """With two threads in the parent; its hooks and settings of the moment do not reach the child's results."""
+    command = [sys.executable, "-c", FORK_IN_A_FORWARD, str(save_tiny(FAMILIES[family]())), where]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    assert subprocess.run(command, env=environment, timeout=120, cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def test_two_scorers_of_different_models_side_by_side(tiny):

@@ -1,0 +1,118 @@
+"""Trial: whether the capture computes what a loaded model's own attention does. Every load makes one.
+
+Two comparisons on a short prompt. In one forward pass, each layer's eager function and the capture's formula get the
+very same queries, keys and mask, so they agree closely in any dtype. Then a whole prefill and probe is compared with
+the model's eager attention, which also tests positions, masks and the reuse of a prefix.
+
+Knows nothing of documents or heads that were chosen.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from qr_core.capture import Capture, attention, attention_weights
+from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.prefill import prefill, probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TRIAL_NAME = "qrhead_trial"
+TRIAL_TOKENS = 12
+EXACT_TOLERANCE = 1e-4
+"""Largest difference of one mass, float32 weights."""
+ROUNDED_TOLERANCE = 0.1
+"""Share of the attention that may lie elsewhere after all layers, mean over a layer's heads, other weights."""
+FORMULA_TOLERANCE = 0.003
+"""Share of the attention that may lie elsewhere in a layer that got the same input, mean over rows and heads."""
+
+_APART: ContextVar[dict[int, float] | None] = ContextVar("qrhead_trial", default=None)
+
+
+def _both(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """The model's own eager attention; notes how far the capture's formula is from it."""
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    output, weights = eager(module, query, key, value, attention_mask, **options)
+    found = _APART.get()
+    if weights is not None and found is not None:
+        mask = None if attention_mask is None else attention_mask[..., : key.shape[2]]
+        known = {name: options.get(name) for name in ("scaling", "softcap", "s_aux")}
+        ours = attention_weights(query, key, mask, **known)
+        apart = (ours - weights[..., : key.shape[2]].float()).abs().sum(dim=-1).mean() / 2
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        found[layer] = max(found.get(layer, 0.0), float(apart))
+    return output, weights
+
+
+AttentionInterface.register(TRIAL_NAME, _both)
+AttentionMaskInterface.register(TRIAL_NAME, eager_mask)
+
+
+@torch.inference_mode()
+def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS) -> None:
+    """Compare captures with the model's own eager attention, on `tokens` tokens, all layers and heads.
+
+    Raises
+    ------
+    ModelLoadError
+        When attention never reaches the capture, or the two differ.
+    """
+    text = model.config.get_text_config(decoder=True)
+    layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
+    ids = (torch.arange(tokens, device=model.device) * 7 + 3)[None] % int(text.vocab_size)
+    start = tokens * 2 // 3
+    rows = tokens - start
+    capture = Capture(
+        heads={layer: torch.arange(heads) for layer in range(layers)},
+        row_weights=torch.full((1, rows), 1 / rows),
+        stop_after=layers - 1,
+    )
+    problem = f"{name} cannot be scored: the attention of {type(model).__name__} "
+    try:
+        masses = probe(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
+        with attention(model, "eager"):
+            eager = model(input_ids=ids, output_attentions=True, use_cache=False).attentions
+        formula = _formula_apart(model, ids)
+    except NonFiniteError as error:
+        raise ModelLoadError(f"{name} cannot be scored: {error}") from error
+    except Exception as error:  # the model's own code may raise anything
+        raise ModelLoadError(f"{problem}fails in a trial: {error or type(error).__name__}") from error
+    if sorted(masses) != list(range(layers)):
+        raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
+    exact = model.dtype == torch.float32 and getattr(model.config, "quantization_config", None) is None
+    for layer in range(layers):
+        expected = eager[layer][0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
+        apart = (masses[layer][0] - expected).abs()
+        # Rounding moves single weights of half-precision models a lot (a routed expert, an int8 step), not all of them.
+        off = float(apart.max()) if exact else float(apart.sum(dim=-1).mean() / 2)
+        if not off <= (EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE):
+            raise ModelLoadError(f"{problem}in layer {layer} is not computed as this package does (off by {off:.1e})")
+        if not formula.get(layer, 0.0) <= FORMULA_TOLERANCE:
+            raise ModelLoadError(
+                f"{problem}in layer {layer} is not computed as this package does ({formula[layer]:.0%} lies elsewhere)"
+            )
+
+
+def _formula_apart(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:
+    """How far the formula is from eager attention on the same input, by layer; empty without such a function."""
+    kinds = {type(module).__module__ for module in model.modules() if hasattr(module, "layer_idx")}
+    if not all(hasattr(sys.modules[kind], "eager_attention_forward") for kind in kinds):
+        return {}
+    found: dict[int, float] = {}
+    token = _APART.set(found)
+    try:
+        with attention(model, TRIAL_NAME):
+            model(input_ids=ids, use_cache=False)
+    finally:
+        _APART.reset(token)
+    return found
