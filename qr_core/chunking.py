@@ -9,28 +9,26 @@ Knows nothing of tokens, scores or budgets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+from qr_core import transcripts
 from qr_core.checks import encodable
 
 UnitName = Literal["document", "paragraph", "sentence", "turn"]
 TextFormat = Literal["text", "markdown", "chat"]
 
 LONGEST_UNIT = 2000
-"""Characters. A longer sentence or paragraph without inner borders is cut at a blank, or just there."""
+"""Characters. A longer sentence is cut at a blank, or just there."""
 PASSAGE_WORDS = 100
 """A passage of raw text takes in whole blocks until it has so many words."""
 
-_BLANK_LINES = re.compile(r"(?:\r\n?|\n)(?:[ \t\f\v]*(?:\r\n?|\n))+")
-_LINE_ENDS = re.compile(r"\r\n?|\n")
-_TURN = re.compile(
-    r"^(?:\[[^\]\n]{1,40}\]\s*|\(?\d{1,2}:\d{2}(?::\d{2})?\)?\s+)?"  # a time or other mark
-    r"\*{0,2}[^\W\d_][\w .'()-]{0,40}\*{0,2}:\*{0,2}(?=\s|$)"  # the speaker
-)
-_SESSION = re.compile(r"^(?:#{1,6}\s.*|[-=*_]{3,}\s*|(?:session|conversation|chat)\b[^\n:]{0,80}:?\s*)$", re.IGNORECASE)
+_LINE_END = r"(?:\r\n|\n|\r(?!\n))"
+_LINE_ENDS = re.compile(_LINE_END)
+_BLANK_LINES = re.compile(rf"{_LINE_END}(?:[ \t\f\v]*{_LINE_END})+")
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ def units(text: str, unit: UnitName, text_format: TextFormat = "text") -> list[U
         `sentence`: paragraphs cut at sentence ends, but headings, lists, tables and code fences whole; `turn`: what
         one speaker says (needs a chat transcript).
     text_format : str
-        `text`, `markdown`, or `chat` (lines such as `Anna: ...`; a turn goes on until the next such line; headings,
-        rules and `Session ...` lines begin sessions).
+        `text`, `markdown`, or `chat` (see `qr_core.transcripts`).
     """
     if unit == "document":
         return [] if not text.strip() else [Unit(*_trimmed(text, 0, len(text)))]
@@ -88,7 +85,7 @@ def blocks(text: str, text_format: TextFormat) -> list[Unit]:
     if text_format == "chat":
         return _turns(text)
     borders = [0, *(match.end() for match in _BLANK_LINES.finditer(text)), len(text)]
-    return list(_between(text, borders))
+    return [Unit(start, end) for a, b in pairwise(borders) for start, end in [_trimmed(text, a, b)] if start < end]
 
 
 def passages(text: str, text_format: TextFormat = "text", words: int = PASSAGE_WORDS) -> list[Unit]:
@@ -114,6 +111,16 @@ def passages(text: str, text_format: TextFormat = "text", words: int = PASSAGE_W
     return groups
 
 
+def _turns(text: str) -> list[Unit]:
+    """Turns of a chat transcript; the lines that begin a session are units of their own."""
+    return [
+        Unit(start, end, whole=begins, level=int(begins), session=session)
+        for a, b, session, begins in transcripts.turns(text)
+        for start, end in [_trimmed(text, a, b)]
+        if start < end
+    ]
+
+
 def sessions(text: str) -> list[Unit]:
     """Sessions of a chat transcript."""
     found: list[Unit] = []
@@ -130,26 +137,23 @@ def halves(text: str, start: int, end: int) -> list[tuple[int, int]]:
     middle = (start + end) // 2
     reach = max(1, (end - start) // 4)
     before = max((text.rfind(c, middle - reach, middle) for c in " \n\t"), default=-1)
-    cut = before + 1 if before >= 0 else middle
+    cut = before + 1 if before >= 0 else _whole_character(text, middle, end)
     return [span for a, b in ((start, cut), (cut, end)) if (span := _trimmed(text, a, b))[0] < span[1]]
+
+
+def _whole_character(text: str, place: int, end: int) -> int:
+    """The next place, from `place` on, that does not part a letter from its accents or an emoji from its parts."""
+    reach = min(end, place + 32)
+    while place < reach and (
+        unicodedata.category(text[place]) in ("Mn", "Me", "Mc") or "\u200d" in text[place - 1 : place + 1]
+    ):
+        place += 1
+    return place
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     inside = text[start:end]
     return start + len(inside) - len(inside.lstrip()), start + len(inside.rstrip())
-
-
-def _between(text: str, borders: Sequence[int], like: Unit | None = None) -> Iterator[Unit]:
-    """Units between consecutive borders, trimmed, blank ones left out, overlong ones cut."""
-    like = like or Unit(0, 0)
-    for a, b in pairwise(borders):
-        todo = [_trimmed(text, a, b)]
-        while todo:
-            start, end = todo.pop()
-            if end - start > LONGEST_UNIT and not like.whole:
-                todo += reversed(halves(text, start, end))
-            elif start < end:
-                yield replace(like, start=start, end=end)
 
 
 def _sentences(text: str, block: Unit) -> list[Unit]:
@@ -159,8 +163,16 @@ def _sentences(text: str, block: Unit) -> list[Unit]:
 
     inside = encodable(text[block.start : block.end])
     ends = [block.start + int(found["end_index"]) for found in get_sentence_boundaries("en", inside)]
-    borders = sorted({block.start, *ends, block.end})
-    return list(_between(text, borders, block))
+    found = []
+    for a, b in pairwise(sorted({block.start, *ends, block.end})):
+        todo = [_trimmed(text, a, b)]
+        while todo:
+            start, end = todo.pop()
+            if end - start > LONGEST_UNIT:
+                todo += reversed(halves(text, start, end))
+            elif start < end:
+                found.append(replace(block, start=start, end=end))
+    return found
 
 
 def _markdown_blocks(text: str) -> list[Unit]:
@@ -184,7 +196,7 @@ def _markdown_blocks(text: str) -> list[Unit]:
         if level:
             above = [heading for heading in above if heading[0] < level]
         block = Unit(start, end, token.type != "paragraph_open", level, tuple(span for _, span in above))
-        found += [block] if block.whole else _between(text, [start, end], block)
+        found.append(block)
         if level:
             above.append((level, (start, end)))
         free = end
@@ -193,23 +205,5 @@ def _markdown_blocks(text: str) -> list[Unit]:
 
 def _rest(text: str, start: int, end: int, above: Sequence[tuple[int, tuple[int, int]]]) -> list[Unit]:
     """What the parser passes over between blocks (link definitions): kept, so that nothing is lost."""
-    return list(_between(text, [start, end], Unit(0, 0, headings=tuple(span for _, span in above))))
-
-
-def _turns(text: str) -> list[Unit]:
-    """Turns, each from the line that names its speaker to the next such line; session lines are units of their own."""
-    found: list[Unit] = []
-    session, start, place = 0, 0, 0
-    lines = [*_LINE_ENDS.finditer(text)]
-    for line_end in [*(m.end() for m in lines), len(text)]:
-        line = text[place:line_end].strip()
-        is_session = bool(_SESSION.match(line))
-        if is_session or _TURN.match(line):
-            found += _between(text, [start, place], Unit(0, 0, session=session))
-            start = place
-        if is_session:
-            session += 1
-            found += _between(text, [place, line_end], Unit(0, 0, whole=True, level=1, session=session))
-            start = line_end
-        place = line_end
-    return found + list(_between(text, [start, len(text)], Unit(0, 0, session=session)))
+    start, end = _trimmed(text, start, end)
+    return [Unit(start, end, headings=tuple(span for _, span in above))] if start < end else []

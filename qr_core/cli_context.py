@@ -176,6 +176,8 @@ def ask(
     )
     answering: generation.Generator
     if generator is None:
+        if generator_model is not None:
+            raise InputError("--generator-model goes with an address: name it with --generator")
         answering = generation.LocalGenerator(scorer.source, scorer.model_name)
         if model is None:
             err.print("the embedded model answers: it is too small to do so sensibly; name another with --generator")

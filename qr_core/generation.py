@@ -12,10 +12,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import torch
 
 from qr_core import models, prompt
+from qr_core.checks import encodable
 from qr_core.errors import ContextLengthError, GenerationError, InputError
 from qr_core.models import ModelSource
 from qr_core.types import DocumentLike, Pruned
@@ -23,7 +25,7 @@ from qr_core.types import DocumentLike, Pruned
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qr_core.pruning import Count
+    from qr_core.pruning import CallersCount
     from qr_core.scorer import QRScorer
 
 INSTRUCTION = "Answer the question from the text. If the text does not say, say so."
@@ -75,7 +77,7 @@ def ask(
     *,
     max_tokens: int = MAX_TOKENS,
     max_new_tokens: int = MAX_NEW_TOKENS,
-    tokenizer: Count | None = None,
+    tokenizer: CallersCount | None = None,
     **options: Any,
 ) -> Answer:
     """Prune `documents` for `query`, then let `generator` answer from what is left (QRHead, section 4).
@@ -198,7 +200,7 @@ class EndpointGenerator:
     api_key : str, optional
         By default the environment's OPENAI_API_KEY; servers without keys take anything.
     timeout : float
-        Seconds for one try.
+        Seconds to wait for the connection, and for each part of the reply, of one try.
     retries : int
         Further tries.
 
@@ -222,7 +224,7 @@ class EndpointGenerator:
             from openai import OpenAI
         except ModuleNotFoundError as error:
             raise InputError("an endpoint as generator needs the openai package: pip install 'qrhead[ask]'") from error
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             raise InputError(f"endpoint {url!r} is no http:// or https:// address")
         self.url = url
         self._model = model
@@ -243,7 +245,7 @@ class EndpointGenerator:
                 self._model = self._only_model()
             reply: Any = self._client.chat.completions.create(
                 model=self._model,
-                messages=[{"role": "user", "content": message}],
+                messages=[{"role": "user", "content": encodable(message)}],
                 max_tokens=max_new_tokens,
                 temperature=0,
             )
@@ -258,7 +260,7 @@ class EndpointGenerator:
             raise GenerationError(
                 f"{self.url} answered with status {error.status_code}: {error.message[:200]}"
             ) from error
-        except (OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
+        except (OpenAIError, AttributeError, IndexError, RecursionError, TypeError, ValueError) as error:
             raise GenerationError(
                 f"the reply of {self.url} is not a chat completion ({type(error).__name__})"
             ) from error
@@ -271,3 +273,11 @@ class EndpointGenerator:
         if len(listed) != 1:
             raise InputError(f"{self.url} serves {len(listed)} models ({', '.join(listed[:5])}): name one")
         return listed[0]
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False

@@ -6,6 +6,9 @@ counted by a function that the caller hands in.
 
 from __future__ import annotations
 
+import math
+import numbers
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 
 Count = Callable[[str], int]
 """How many tokens a text has."""
+CallersCount = Callable[[str], float]
+"""The same from a caller: what is not whole is rounded up."""
+FURTHER_TRIES = 64
+"""Units beyond the first choice that are tried one by one, with the whole text counted each time."""
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,14 @@ class Rendering:
         Keep the headings that kept parts stand under.
     titles : bool
         Begin each document with its title.
+    markdown : bool
+        Put whole lines that were left out apart by a blank line, so that blocks stay blocks.
     """
 
     ellipsis: str | None = None
     headings: bool = False
     titles: bool = False
+    markdown: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Candidate:
     headings: tuple[tuple[int, int], ...] = ()
 
 
-def counter(tokenizer: PreTrainedTokenizerBase | Count | None, default: PreTrainedTokenizerBase) -> Count:
+def counter(tokenizer: PreTrainedTokenizerBase | CallersCount | None, default: PreTrainedTokenizerBase) -> Count:
     """A token count from a Hugging Face tokenizer, from a function of a text, or from `default`.
 
     Raises
@@ -106,18 +117,28 @@ def counter(tokenizer: PreTrainedTokenizerBase | Count | None, default: PreTrain
     chosen: Any = default if tokenizer is None else tokenizer
     if hasattr(chosen, "apply_chat_template"):  # every Hugging Face tokenizer
         return lambda text: len(chosen(encodable(text), add_special_tokens=False, verbose=False)["input_ids"])
-    if callable(chosen):
-        return lambda text: int(chosen(text))
-    raise InputError(
-        f"the tokenizer to count with is of type {type(chosen).__name__}: pass a Hugging Face tokenizer, "
-        "or a function from a text to its number of tokens"
-    )
+    if not callable(chosen):
+        raise InputError(
+            f"the tokenizer to count with is of type {type(chosen).__name__}: pass a Hugging Face tokenizer, "
+            "or a function from a text to its number of tokens"
+        )
+
+    def counted(text: str) -> int:
+        value = chosen(text)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value) or value < 0:
+            raise InputError(f"the function to count tokens with gave {value!r}: it must give a number from 0")
+        return math.ceil(float(value))
+
+    return counted
 
 
 def select(
     documents: Sequence[Document], ranked: Sequence[Candidate], budget: Budget, rendering: Rendering, count: Count
 ) -> tuple[list[Span], list[tuple[int, str]], int]:
     """Choose among `ranked`, best first, and render what is kept.
+
+    A first choice goes by the sum of the parts' tokens. Then the rendered text is counted: the worst are dropped while
+    it is too long, and others are tried in their place while it is not.
 
     Returns
     -------
@@ -130,35 +151,50 @@ def select(
         for place, unit in enumerate(ranked[: budget.top_k])
         if budget.min_relevance is None or unit.relevance >= budget.min_relevance or place < budget.min_keep
     ]
-    chosen = allowed if budget.max_tokens is None else _fitting(documents, allowed, budget.max_tokens, rendering, count)
-    while True:
+
+    def rendered(chosen: Sequence[Candidate]) -> tuple[list[Span], list[tuple[int, str]], int]:
         spans = _spans(chosen, rendering)
         texts = render(documents, spans, rendering)
-        tokens = count("\n\n".join(text for _, text in texts)) if texts else 0
-        over = 0 if budget.max_tokens is None else tokens - budget.max_tokens
-        if over <= 0:
-            return spans, texts, tokens
-        while over > 0 and chosen:  # the worst go first, about as many as are over
+        return spans, texts, count("\n\n".join(text for _, text in texts)) if texts else 0
+
+    if budget.max_tokens is None:
+        return rendered(allowed)
+    chosen = _fitting(documents, allowed, budget.max_tokens, rendering, count)
+    found = rendered(chosen)
+    while found[2] > budget.max_tokens:  # the worst go first, about as many as are over
+        over = found[2] - budget.max_tokens
+        while over > 0 and chosen:
             worst = chosen.pop()
             over -= max(1, count(documents[worst.index].text[worst.start : worst.end]))
+        found = rendered(chosen)
+    kept = set(chosen)
+    for unit in [unit for unit in allowed if unit not in kept][:FURTHER_TRIES]:
+        more = rendered([*chosen, unit])
+        if more[2] <= budget.max_tokens:
+            chosen.append(unit)
+            found = more
+    return found
 
 
 def _fitting(
     documents: Sequence[Document], allowed: Sequence[Candidate], room: int, rendering: Rendering, count: Count
 ) -> list[Candidate]:
-    """Candidates that fit together, by the sum of their tokens; the exact count of the whole comes after."""
+    """Candidates that fit together by the sum of what they add, marks included."""
     chosen: list[Candidate] = []
     paid: set[tuple[int, int, int]] = set()
     titled: set[int] = set()
+    alone = count("")  # what a tokenizer adds to every text
+    marks = 2 * (count(f" {rendering.ellipsis}") - alone) if rendering.ellipsis else 0
+    room -= alone
     for unit in allowed:
         text = documents[unit.index].text
         new = {(unit.index, unit.start, unit.end)}
         if rendering.headings:
             new |= {(unit.index, *span) for span in unit.headings} - paid
         title = documents[unit.index].title
-        cost = sum(count(text[start:end]) for _, start, end in new)
+        cost = marks + sum(count(text[start:end]) - alone for _, start, end in new)
         if rendering.titles and title and unit.index not in titled:
-            cost += count(title)
+            cost += count(f"{title}\n") - alone
         if cost <= room:
             room -= cost
             paid |= new
@@ -191,27 +227,36 @@ def render(documents: Sequence[Document], spans: Sequence[Span], rendering: Rend
     blank, whichever the left-out part had.
     """
     texts: list[tuple[int, list[str]]] = []
+    mark = rendering.ellipsis
     place = 0
     for number, span in enumerate(spans):
         text = documents[span.index].text
         if not texts or texts[-1][0] != span.index:
             title = documents[span.index].title
             texts.append((span.index, [f"{title}\n"] if rendering.titles and title else []))
-            place = 0
-            joint = f"{rendering.ellipsis} " if rendering.ellipsis and text[: span.start].strip() else ""
+            before = text[: span.start]
+            joint = f"{mark}{_gap(before[len(before.rstrip()) :])}" if mark and before.strip() else ""
         else:
-            joint = _joint(text[place : span.start], rendering.ellipsis)
+            joint = _joint(text[place : span.start], rendering)
         texts[-1][1].extend((joint, text[span.start : span.end]))
         place = span.end
         last = number + 1 == len(spans) or spans[number + 1].index != span.index
-        if last and rendering.ellipsis and text[place:].strip():
-            texts[-1][1].append(f" {rendering.ellipsis}")
+        after = text[place:]
+        if last and mark and after.strip():
+            texts[-1][1].append(f"{_gap(after[: len(after) - len(after.lstrip())])}{mark}")
     return [(index, "".join(pieces)) for index, pieces in texts]
 
 
-def _joint(between: str, ellipsis: str | None) -> str:
+def _joint(between: str, rendering: Rendering) -> str:
     if not between.strip():
         return between
-    lines = between.replace("\r\n", "\n").replace("\r", "\n")
-    gap = "\n\n" if "\n\n" in lines else "\n" if "\n" in lines else " "
-    return f"{gap}{ellipsis}{gap}" if ellipsis else gap
+    gap = _gap(between)
+    if gap == "\n" and rendering.markdown and len(between.splitlines()) > 1:
+        gap = "\n\n"  # what stood on lines of its own is gone: its neighbours must not run together
+    return f"{gap}{rendering.ellipsis}{gap}" if rendering.ellipsis else gap
+
+
+def _gap(white: str) -> str:
+    """A blank line, line end or blank, whichever is in a piece of text."""
+    lines = white.replace("\r\n", "\n").replace("\r", "\n")
+    return "\n\n" if _BLANK_LINE.search(lines) else "\n" if "\n" in lines else " "

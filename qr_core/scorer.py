@@ -27,7 +27,7 @@ from qr_core.checks import check_one_of, check_whole_number, checked_documents, 
 from qr_core.chunking import TextFormat, UnitName
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.prompt import PromptBuilder, Template, TemplateName
-from qr_core.pruning import Budget, Candidate, Count, Rendering
+from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.reader import ReadCache, Reader, TokenMasses
 from qr_core.survey import Progress, Result, Survey
 from qr_core.types import Document, DocumentLike, Hit, Order, Pruned, Ranking
@@ -296,7 +296,7 @@ class QRScorer:
         headings: bool = False,
         titles: bool = False,
         ellipsis: str | None = None,
-        tokenizer: PreTrainedTokenizerBase | Count | None = None,
+        tokenizer: PreTrainedTokenizerBase | CallersCount | None = None,
         order: Order = "given",
         progress: Progress | None = None,
     ) -> Pruned:
@@ -310,19 +310,19 @@ class QRScorer:
         max_tokens : int, optional
             Most tokens of what is kept. Never exceeded; a unit that does not fit is passed over.
         top_k : int, optional
-            Most units to keep.
+            Only the best so many units; those that do not fit `max_tokens` are not made up for.
         min_relevance : float, optional
             Least relevance of a unit: its share, in [0, 1], of all positive scores of its last pass.
         min_keep : int
-            So many of the best units are kept whatever their relevance, if `max_tokens` allows.
+            So many of the best units are kept whatever their relevance, if `max_tokens` and `top_k` allow.
         unit : str
             `document` (of one text: its passages, or the sessions of a chat), `paragraph`, `sentence` or `turn`.
         text_format : str
             `text`, `markdown` (headings, lists, tables and code fences stay whole) or `chat` (see `chunking.units`).
         headings : bool
-            Keep the headings that kept parts of Markdown stand under, within the budget.
+            Keep the headings that kept parts of Markdown stand under. A part that does not fit with them is left out.
         titles : bool
-            Begin each kept document with its title, within the budget.
+            Begin each kept document with its title. A document that does not fit with it is left out.
         ellipsis : str, optional
             Put where something was left out, within the budget.
         tokenizer : tokenizer or function, optional
@@ -343,13 +343,14 @@ class QRScorer:
             As for `rank`, and when nothing says how much to keep.
         """
         budget = Budget(max_tokens, top_k, min_relevance, min_keep)
-        rendering = Rendering(ellipsis, headings, titles)
+        rendering = Rendering(ellipsis, headings, titles, text_format == "markdown")
         count = pruning.counter(tokenizer, self.tokenizer)
         ranked, texts, windows = self.score_units(
             query, documents, unit=unit, text_format=text_format, order=order, progress=progress
         )
         spans, kept, tokens = pruning.select(texts, ranked, budget, rendering, count)
-        total = sum(map(count, (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)))
+        whole = (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)
+        total = count("\n\n".join(whole)) if texts else 0
         return Pruned(query, tuple(kept), tuple(spans), tokens, total, self.model_name, self.heads_name, windows)
 
     def score_units(

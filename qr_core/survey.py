@@ -118,14 +118,29 @@ class Survey:
                 self._expected_tokens = len(prompts[0].ids)
                 self._read(1, 0, range(len(pieces)), prompts)
             else:
-                capacity = self._room()
-                self._pieces, lengths = windows.cut_long(self.documents, pieces, capacity, self.reader.prompts.lengths)
-                self._expected_tokens = windows.expected_tokens(lengths, capacity)
-                windows.contest(lengths, capacity, self._read)
+                self._in_windows(pieces, self._room())
         ranked = windows.order_of(self._standings)
         return Result(
             self._standings, ranked, self._calibrated, self._windows[0] if self._windows else 1, len(self._windows) or 1
         )
+
+    def _in_windows(self, pieces: Sequence[Piece], capacity: int) -> None:
+        """Read windows of `capacity` tokens, or of fewer where one of them comes out too long."""
+        while True:
+            self._pieces, lengths = windows.cut_long(self.documents, pieces, capacity, self.reader.prompts.lengths)
+            self._expected_tokens = windows.expected_tokens(lengths, capacity)
+            try:
+                windows.contest(lengths, capacity, self._read)
+                return
+            except windows.Overflow as overflow:
+                capacity -= max(overflow.tokens, capacity // 16)
+                if capacity < SMALLEST_ROOM // 2:
+                    raise ContextLengthError(
+                        f"pieces of documents come out {overflow.tokens} tokens over the limit of {self.limit}: "
+                        "raise max_prompt_tokens"
+                    ) from overflow
+                self._standings = [Standing() for _ in self._units]
+                self._windows, self._read_tokens = [], 0
 
     def _room(self) -> int:
         """Tokens that the query leaves for documents."""
@@ -159,7 +174,7 @@ class Survey:
         asked, null = prompts or self._build(members)
         longest = max(len(asked.ids), len(null.ids))
         if self.limit is not None and longest > self.limit:
-            raise ContextLengthError(f"a window came out {longest - self.limit} tokens over the limit of {self.limit}")
+            raise windows.Overflow(longest - self.limit)
         found = self.reader.read(asked, null, self.cache if stage == 1 else None, self._advance)
         self._calibrated = found.calibrated
         self._windows += [0] * (stage - len(self._windows))

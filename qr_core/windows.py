@@ -51,6 +51,14 @@ def whole_documents(documents: Sequence[Document]) -> list[Piece]:
     return [Piece(number, 0, len(document.text)) for number, document in enumerate(documents)]
 
 
+class Overflow(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a read whose window came out so many tokens too long: pieces measured alone can add up to less."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        self.tokens = tokens
+
+
 def cut_long(
     documents: Sequence[Document], pieces: Sequence[Piece], capacity: int, measure: Measure
 ) -> tuple[list[Piece], list[int]]:
@@ -108,8 +116,10 @@ def _spans(text: str, piece: Piece, limit: int, measure: Measure) -> list[tuple[
                 todo += reversed(halves(inside, a, b))
     merged: list[tuple[int, int, int]] = []
     for start, end, tokens in small:
-        if merged and merged[-1][2] + tokens <= limit:
-            merged[-1] = (merged[-1][0], end, merged[-1][2] + tokens)
+        # Long white space is tokens to some tokenizers; a blank or a line break joins its neighbour.
+        between = max(0, start - merged[-1][1] - 2) if merged else 0
+        if merged and merged[-1][2] + between + tokens <= limit:
+            merged[-1] = (merged[-1][0], end, merged[-1][2] + between + tokens)
         else:
             merged.append((start, end, tokens))
     return [(piece.start + a, piece.start + b, tokens) for a, b, tokens in merged] or [(piece.start, piece.start, 0)]

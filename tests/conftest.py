@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test that reaches for the network fails
@@ -14,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
+from qr_core.cli import main
 
 torch.set_num_threads(1)  # tiny models run slower on more
 
@@ -60,3 +63,18 @@ def save_tiny(tmp_path_factory):
         return folder
 
     return save
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the command in this process; returns status, standard output and standard error."""
+
+    def call(*args: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["qrhead", *args])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return call

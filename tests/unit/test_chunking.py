@@ -146,3 +146,113 @@ def test_nothing_is_lost_or_doubled(text, unit, text_format):
             assert all(0 <= a < b <= len(text) for a, b in part.headings)
             place = part.end
         assert not text[place:].strip()
+
+
+def test_windows_line_ends_are_no_paragraph_borders():
+    text = "The committee met on Monday and\ndecided to close it for\nthe winter. It reopens in May.\n\nNext para."
+    for line_end in ("\n", "\r\n", "\r"):
+        other = text.replace("\n", line_end)
+        for unit in ("sentence", "paragraph"):
+            found = [part.replace(line_end, "\n") for part in texts(other, units(other, unit))]
+            assert found == texts(text, units(text, unit))
+    assert texts(text, units(text, "paragraph"))[1] == "Next para."
+
+
+def test_long_paragraphs_and_turns_are_cut_at_sentences_only():
+    sentences = [f"Sentence number {i} tells about the old bridge over the river Ellin." for i in range(60)]
+    text = " ".join(sentences)
+    assert len(text) > 2 * chunking.LONGEST_UNIT
+    for text_format in ("text", "markdown"):
+        assert texts(text, units(text, "sentence", text_format)) == sentences
+        assert texts(text, units(text, "paragraph", text_format)) == [text]
+    assert texts(f"Anna: {text}", units(f"Anna: {text}", "turn")) == [f"Anna: {text}"]
+
+
+@pytest.mark.parametrize("cluster", ["e\u0301", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "नि"])
+def test_a_forced_cut_keeps_letters_and_emoji_whole(cluster):
+    text = cluster * 1500
+    for part in texts(text, units(text, "sentence")):
+        assert part == cluster * (len(part) // len(cluster))
+
+
+TURNS = {
+    "names": "Anna: Hello there.\nBen Carter: Yes?\nDr. Orr: No.",
+    "roles": "user: hi\nassistant: hello\nsystem: be brief",
+    "Role with text below": "User:\nhow does it work?\nAssistant:\nlike this",
+    "bold": "**anna:** hi\n**ben**: yo",
+    "brackets": "[user]: hi\n[bot]: yo",
+    "stamps before": "[10:32] anna: hi\n(10:33) ben: yo\n10:34:10 anna: so\n10:35 PM ben: well",
+    "dates before": "02/01/2024, 10:32 - Anna: hi\n[2024-01-02 10:33:11] Ben: yo\n2024-01-02T10:34 Anna: so",
+    "stamps after": "Anna [10:32]: hi\nBen (10:33): yo",
+    "angled": "<anna> hi\n<ben> yo",
+    "two people": "Anna & Ben: hi\nMaria de la Cruz: yo\nAnna (Sales): so",
+    "no capitals": "小明：你好\n小红：好",
+    "devanagari": "नेहा: नमस्ते\nरवि: हाँ",
+    "emoji": "🤖: beep\n🦊: yip",
+}
+
+
+@pytest.mark.parametrize("text", TURNS.values(), ids=TURNS)
+def test_ways_to_name_a_speaker(text):
+    lines = text.splitlines()
+    expected = ["\n".join(lines[i : i + 2]) for i in range(0, 4, 2)] if "below" in lines or "User:" in lines else lines
+    assert texts(text, units(text, "turn")) == expected
+
+
+REPLY = """Assistant: Here is how.
+def f(x):
+    try:
+        return x
+    else:
+        pass
+class A:
+You need three things: milk, flour and eggs.
+Note: let it rest.
+http://example.org: a page
+- item: one
+3 ways: these
+Chat soon
+Session was great
+# Steps
+First do this.
+---
+## Then
+And that is all.
+```
+Ben: printed
+# comment
+Session 3
+```"""
+
+
+def test_what_stands_in_a_reply_begins_no_turn_and_no_session():
+    text = f"User: How?\n{REPLY}\nUser: Thanks."
+    assert texts(text, units(text, "turn")) == ["User: How?", REPLY, "User: Thanks."]
+    assert len(sessions(text)) == 1
+
+
+@pytest.mark.parametrize("line", ["Session 2", "Session 2: Monday", "Conversation #3 (10:32 am)", "# Day two", "-----"])
+def test_ways_to_begin_a_session(line):
+    text = f"Anna: One.\nBen: Two.\n\n{line}\n\nAnna: Three."
+    assert texts(text, sessions(text)) == ["Anna: One.\nBen: Two.", f"{line}\n\nAnna: Three."]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Title\n=====\n\nText.", ["Title\n=====", "Text."]),
+        ("```\ncode. More.\n\nstill code", ["```\ncode. More.\n\nstill code"]),
+        ("| a |  |\n|---|---|\n|   | x. y. |", ["| a |  |\n|---|---|\n|   | x. y. |"]),
+        ("> Quoted. Twice.\n> Thrice.\n\nOut.", ["> Quoted. Twice.\n> Thrice.", "Out."]),
+        ("- a. b.\n  - c. d.\n\n    e. f.\n- g.", ["- a. b.\n  - c. d.\n\n    e. f.\n- g."]),
+    ],
+)
+def test_blocks_of_markdown_are_whole(text, expected):
+    for line_end in ("\n", "\r\n"):
+        other = text.replace("\n", line_end)
+        assert texts(other, units(other, "sentence", "markdown")) == [e.replace("\n", line_end) for e in expected]
+
+
+def test_headings_begin_passages():
+    text = "# One\n\nShort.\n\n# Two\n\nShort too.\n\n## Deeper\n\nEnd."
+    assert texts(text, passages(text, "markdown")) == ["# One\n\nShort.", "# Two\n\nShort too.", "## Deeper\n\nEnd."]

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 
 import pytest
+from transformers import AutoTokenizer
 
-from qr_core.cli import main
+from qr_core import HeadSet, cli_common, generation
 from tests.helpers import GOLDEN
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,3-4", "--template", "plain", "--device", "cpu"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the command in this process; returns status, standard output and standard error."""
-
-    def call(*args: str, stdin: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["qrhead", *args])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_rank_as_json(run, tmp_path):
@@ -120,6 +105,12 @@ def test_demo_finds_the_right_articles(run):
     first = [next(line for line in block.splitlines() if line.strip().startswith("1 ")) for block in blocks]
     assert [line.split()[3] for line in first] == ["kb-02", "kb-04", "kb-06", "kb-03", "kb-17", "kb-13"]
     assert "qrhead-mini" in out
+    pruned = out.split("House manual, ")[1:]
+    assert len(pruned) == 2
+    for block in pruned:
+        total, kept = (int(block.split()[place]) for place in (0, 4))
+        assert 0 < kept <= 130 < total
+        assert "[...]" in block
 
 
 def test_bench(run):
@@ -210,3 +201,153 @@ def test_ask_answers_from_the_kept_text(run, tmp_path):
     status, _, err = run("ask", *options, "--generator", "http://127.0.0.1:9/v1", "--generator-model", "m")
     assert status == 2
     assert "cannot be reached" in err
+
+
+def test_prune_options_reach_the_pruner(run, tmp_path):
+    path = tmp_path / "manual.md"
+    path.write_text(MANUAL)
+    options = ["--query", "How do I start the boiler?", "--file", str(path), "--format", "json"]
+
+    def pruned(*more):
+        status, out, err = run("prune", *options, *more)
+        assert status == 0, err
+        return json.loads(out)
+
+    assert pruned("--max-tokens", "20", "--headings")["text"].startswith("# Boiler\n\nTurn the red tap")
+    assert not pruned("--max-tokens", "20")["text"].startswith("#")
+    assert not any(
+        span["heading"] for span in pruned("--max-tokens", "20", "--headings", "--input-format", "text")["spans"]
+    )
+    assert "(...)" in pruned("--max-tokens", "20", "--ellipsis", "(...)")["text"]
+    assert pruned("--min-relevance", "1")["spans"] == []
+    assert len(pruned("--min-relevance", "1", "--min-keep", "2")["spans"]) == 2
+    assert len(pruned("--top-k", "3")["spans"]) == 3
+    assert pruned("--top-k", "1", "--max-prompt-tokens", "120")["windows"] > 1
+    counted = pruned("--max-tokens", "30", "--tokenizer", str(GOLDEN / "tiny-llama"))
+    tokenizer = AutoTokenizer.from_pretrained(GOLDEN / "tiny-llama")
+    assert counted["kept_tokens"] == len(tokenizer(counted["text"], add_special_tokens=False)["input_ids"]) <= 30
+
+
+def test_a_progress_bar_appears_for_long_input_only():
+    from rich.console import Console
+
+    shown = {}
+    for total in (100, 50_000):
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=True, width=100)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(cli_common, "err", console)
+            with cli_common.reading() as progress:
+                progress(total // 2, total)
+        shown[total] = screen.getvalue()
+    assert "25,000 of about 50,000 tokens" in shown[50_000]
+    assert "tokens" not in shown[100]
+
+
+def test_ask_shares_the_scorers_weights(run, tmp_path, monkeypatch):
+    made = []
+    original = generation.ask
+    monkeypatch.setattr(
+        generation, "ask", lambda scorer, *a, **k: made.append((scorer, a[2])) or original(scorer, *a, **k)
+    )
+    path = tmp_path / "manual.md"
+    path.write_text(MANUAL)
+    model = str(GOLDEN / "tiny-llama")
+    status, _, err = run(
+        "ask", "--query", "q", "--file", str(path), "--max-tokens", "15", "--max-new-tokens", "2", "--model", model,
+        "--heads", "1-1", "--template", "plain", "--device", "cpu",
+    )  # fmt: skip
+    assert status == 0, err
+    ((scorer, generator),) = made
+    assert generator.model is scorer.reader.model
+
+
+def detect_options(tmp_path, *more):
+    rows = [
+        {"query": f"Where is room {n}?", "documents": [f"Room {i} is here." for i in range(6)], "gold": [n % 6]}
+        for n in range(8)
+    ]
+    rows.append({"query": "Nothing?", "documents": ["a", "b"], "gold": []})
+    path = tmp_path / "examples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tiny = ["--model", str(GOLDEN / "tiny-llama"), "--device", "cpu", "--template", "plain"]
+    return ["detect", "--data", str(path), "--out", str(tmp_path / "heads.json"), *tiny, *more]
+
+
+def test_detect_writes_a_set_that_ranks(run, tmp_path):
+    status, out, err = run(*detect_options(tmp_path, "--num-heads", "3", "--shuffle"))
+    assert status == 0, err
+    assert "left out 1 examples, used 8" in err
+    assert "line 9" in err
+    assert "deepest layer" in out
+    assert "two halves of the examples agree" in out
+    found = HeadSet.load(tmp_path / "heads.json")
+    assert len(found.heads) == 3
+    assert found.provenance.left_out == 1
+    assert found.provenance.shuffled
+    for ending in (".png", ".depth.png"):
+        assert (tmp_path / f"heads{ending}").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((tmp_path / "heads.report.json").read_text())
+    assert [row["deepest"] for row in report["depth"]] == list(range(6))
+    assert [row["examples"] for row in report["examples"]] == [4]
+    (tmp_path / "docs.txt").write_text("Room 1\nRoom 2\n")
+    status, out, _ = run(
+        "rank", "--query", "Which room?", "--docs", str(tmp_path / "docs.txt"), "--model", str(GOLDEN / "tiny-llama"),
+        "--heads", str(tmp_path / "heads.json"), "--device", "cpu", "--format", "json",
+    )  # fmt: skip
+    assert status == 0
+    assert len(json.loads(out)["hits"]) == 2
+    status, out, _ = run("heads", "map", str(tmp_path / "heads.json"))
+    assert "heads 0 to 7 across" in out
+    status, out, _ = run("heads", "compare", str(tmp_path / "heads.json"), str(tmp_path / "heads.json"))
+    assert "100% of the first" in out
+    assert "rank correlation over all judged heads: 1.00" in out
+
+
+def test_detect_copying_heads_and_silence_them(run, tmp_path):
+    tiny = [
+        "--model",
+        str(GOLDEN / "tiny-llama"),
+        "--device",
+        "cpu",
+        "--needle-tokens",
+        "120",
+        "--needle-depths",
+        "0.5",
+    ]
+    path = str(tmp_path / "copy.json")
+    status, out, err = run("detect", "--criterion", "copy-paste", "--out", path, "--num-heads", "2", *tiny)
+    assert status == 0, err
+    assert HeadSet.load(path).criterion == "copy-paste"
+    assert (tmp_path / "copy.png").exists()
+    status, out, err = run("heads", "mask-test", path, *tiny, "--draws", "2", "--format", "json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["needles"] == 4
+    assert [len(rows) for rows in found["silenced"].values()] == [1, 1, 2]
+    status, _, err = run("heads", "mask-test", "llama-3.2-1b-instruct/nq", *tiny)
+    assert status == 2
+    assert "another shape" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--num-heads", "99"], "only 48 heads"), (["--max-layer", "6"], "layers 0-5"),
+        (["--temperature", "0"], "temperature"), (["--depth", "3"], "go with a BEIR folder"),
+        (["--out", "/nowhere/x.json"], "folder that exists"), (["--like", "nobody/none"], "no head set"),
+        (["--criterion", "copy-paste"], "not --data"), (["--data", "/nowhere.jsonl"], "cannot read"),
+    ],
+)  # fmt: skip
+def test_detect_refuses_bad_options(run, tmp_path, more, words):
+    status, _, err = run(*detect_options(tmp_path, *more))
+    assert status == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_detect_without_examples(run, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    status, _, err = run(*detect_options(tmp_path, "--data", str(tmp_path / "none.jsonl")))
+    assert status == 2
+    assert "no usable example among 0" in err

@@ -174,3 +174,56 @@ def test_an_unreachable_endpoint():
     generator._client.close()
     with pytest.raises(InputError, match="no http"):
         EndpointGenerator("localhost:8000")
+
+
+def test_a_time_out_is_tried_again(stub, endpoint):
+    stub.script = [(200, completion("late"), 1.5), (200, completion("Blue."), 0)]
+    assert endpoint(model="stub", timeout=0.3, retries=1).generate("q") == "Blue."
+    assert len(stub.seen) == 2
+    stub.script = [(200, completion("late"), 1.5)]
+    stub.seen.clear()
+    with pytest.raises(GenerationError, match="did not answer in time"):
+        endpoint(model="stub", timeout=0.3, retries=2).generate("q")
+    assert len(stub.seen) == 3
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"<html>busy</html>", b'{"choices": [{"message":', b"\xff\xfe"])
+def test_replies_that_are_no_json(stub, endpoint, body):
+    stub.script = [(200, body, 0)]
+    with pytest.raises(GenerationError, match="is not a chat completion"):
+        endpoint(model="stub", retries=0).generate("q")
+
+
+def test_lone_surrogates_reach_an_endpoint_as_replacement_characters(stub, endpoint):
+    assert endpoint(model="stub").generate("caf\udce9?") == "Blue."
+    assert stub.seen[0]["messages"][0]["content"] == "caf\ufffd?"
+
+
+@pytest.mark.parametrize("url", ["http://x:y/v1", "https://", "http://x:0/v1", "ftp://x/v1"])
+def test_addresses_that_are_none(url):
+    with pytest.raises(InputError, match="no http"):
+        EndpointGenerator(url)
+
+
+def test_the_budget_is_counted_with_the_generators_tokenizer(embedded):
+    generator = LocalGenerator.from_pretrained(GOLDEN / "tiny-llama", device="cpu")
+    answer = ask(embedded, QUERY, TEXT, generator, max_tokens=30, max_new_tokens=2)
+    count = len(generator.tokenizer(answer.pruned.text, add_special_tokens=False)["input_ids"])
+    assert answer.pruned.kept_tokens == count <= 30
+    assert answer.pruned.total_tokens == len(generator.tokenizer(TEXT, add_special_tokens=False)["input_ids"])
+
+
+def test_ask_on_the_command_line_with_an_endpoint(stub, tmp_path, run):
+    path = tmp_path / "notes.txt"
+    path.write_text(TEXT)
+    options = ["--query", QUERY, "--file", str(path), "--max-tokens", "12", "--generator", stub.url]
+    status, out, err = run("ask", *options)
+    assert (status, out) == (0, "Blue.\n")
+    assert "stub answers" in err
+    stub.script = [(401, {"error": {"message": "no key"}}, 0)]
+    status, out, err = run("ask", *options, "--generator-model", "stub")
+    assert (status, out) == (2, "")
+    assert err.strip().splitlines()[-1].startswith("qrhead: ")
+    status, _, err = run("ask", *options[:-2], "--generator-model", "stub")
+    assert status == 2
+    assert "name it with --generator" in err

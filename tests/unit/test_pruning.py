@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from qr_core import Document, InputError, QRScorer
+from qr_core import Document, InputError, QRScorer, pruning
 from qr_core.checks import encodable
 from qr_core.chunking import units
 from qr_core.pruning import Budget, Candidate, Rendering, render, select
@@ -65,14 +65,21 @@ TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".joi
     st.sampled_from(["document", "paragraph", "sentence", "turn"]),
     st.sampled_from(["text", "markdown", "chat"]),
     st.booleans(),
+    st.sampled_from(["given", "reversed"]),
+    st.none() | st.integers(1, 5),
+    st.booleans(),
 )
-def test_any_text_within_any_budget(embedded, documents, max_tokens, unit, text_format, headings):
+def test_any_text_within_any_budget(
+    embedded, documents, max_tokens, unit, text_format, headings, order, top_k, characters
+):
     pruned = embedded.prune(
-        "two words", documents, max_tokens=max_tokens, unit=unit, text_format=text_format, headings=headings
-    )
+        "two words", documents, max_tokens=max_tokens, unit=unit, text_format=text_format, headings=headings,
+        order=order, top_k=top_k, tokenizer=len if characters else None,
+    )  # fmt: skip
     texts = [documents] if isinstance(documents, str) else documents
-    count = lambda text: len(embedded.tokenizer(encodable(text), add_special_tokens=False)["input_ids"])  # noqa: E731
-    check(pruned, texts, count, max_tokens)
+    tokens = lambda text: len(embedded.tokenizer(encodable(text), add_special_tokens=False)["input_ids"])  # noqa: E731
+    check(pruned, texts, len if characters else tokens, max_tokens)
+    assert top_k is None or sum(not span.heading for span in pruned.spans) <= top_k
     everything = embedded.prune("two words", documents, top_k=10**6, unit=unit, text_format=text_format)
     kept = "".join(texts[s.index][s.start : s.end] for s in everything.spans)
     assert "".join(kept.split()) == "".join("".join(texts).split())
@@ -106,10 +113,141 @@ def test_the_rendered_text_never_exceeds_the_budget(texts, rng, max_tokens, elli
     assert [index for index, _ in rendered] == sorted({span.index for span in spans})
     for index, text in rendered:
         assert text.startswith(f"Title {index}\n") == titles
-    best = ranked[0]
-    cost = count(texts[best.index][best.start : best.end]) + 2 * titles + 2 * bool(ellipsis)
-    if cost <= max_tokens and not ellipsis:
-        assert Span(best.index, best.start, best.end, 1.0) in spans
+    kept = {(span.index, span.start, span.end) for span in spans}
+    for unit in ranked:  # nothing that would have fitted is left out
+        if (unit.index, unit.start, unit.end) in kept:
+            continue
+        more = sorted([*spans, Span(unit.index, unit.start, unit.end, 1.0)], key=lambda s: (s.index, s.start))
+        longer = "\n\n".join(text for _, text in render(documents, more, rendering))
+        assert count(longer) > max_tokens
+
+
+BOILER = "The boiler stands in the cellar. Turn the red tap a quarter to start it. Glass goes to the church. Yes."
+
+
+@pytest.mark.parametrize("ellipsis", [None, "[...]"])
+def test_more_room_never_keeps_nothing(embedded, ellipsis):
+    kept = []
+    for max_tokens in range(1, 40):
+        pruned = embedded.prune("How do I start the boiler?", BOILER, max_tokens=max_tokens, ellipsis=ellipsis)
+        assert pruned.kept_tokens <= max_tokens
+        kept.append(bool(pruned.spans))
+    assert kept == sorted(kept)
+    assert kept.index(True) < 8
+
+
+def ranked_words(text: str) -> list[Candidate]:
+    found = [Candidate(0, u.start, u.end, 1.0, 0.5) for u in units(text, "sentence")]
+    return sorted(found, key=lambda unit: -unit.end)
+
+
+@pytest.mark.parametrize(
+    ("count", "max_tokens", "least"),
+    [
+        (lambda text: 3 + len(text.split()), 43, 10),  # special tokens on every text
+        (lambda text: -(-len(text) // 100), 3, 10),
+        (lambda text: len(text.split()) ** 2, 400, 5),
+        (lambda text: len(set(text.split())), 20, 15),
+        (lambda text: len(text) / 4, 40, 6),
+    ],
+)
+def test_counts_that_do_not_add_up_still_fill_the_budget(count, max_tokens, least):
+    text = " ".join(f"The number {n} is." for n in range(30))
+    exact = pruning.counter(count, None)
+    spans, rendered, tokens = select([Document(text)], ranked_words(text), Budget(max_tokens), Rendering(), exact)
+    assert count(rendered[0][1]) <= tokens <= max_tokens
+    assert len(spans) >= least
+
+
+@pytest.mark.parametrize("value", [None, "3", float("nan"), float("inf"), -1])
+def test_a_count_that_is_no_number_is_named(embedded, value):
+    with pytest.raises(InputError, match="function to count tokens with gave"):
+        embedded.prune("q", HANDBOOK, max_tokens=5, tokenizer=lambda text: value)
+
+
+def test_parts_of_tokens_are_rounded_up(embedded):
+    quarter = lambda text: len(text) / 4  # noqa: E731 - the usual estimate
+    assert embedded.prune("x", "a" * 43, max_tokens=10, tokenizer=quarter).text == ""
+    assert embedded.prune("x", "a" * 40, max_tokens=10, tokenizer=quarter).kept_tokens == 10
+
+
+def test_kept_tokens_are_counted_as_the_whole_is(embedded):
+    for titles in (False, True):
+        documents = [{"text": text, "title": "T"} for text in ("a", "b", "c")]
+        pruned = embedded.prune("a", documents, top_k=3, unit="document", tokenizer=len, titles=titles)
+        assert pruned.kept_tokens == pruned.total_tokens == len("a\n\nb\n\nc") + 6 * titles
+
+
+def test_top_k_and_max_tokens_together(embedded):
+    query = "How do I start the boiler?"
+    both = embedded.prune(query, HANDBOOK, top_k=3, max_tokens=30)
+    three = embedded.prune(query, HANDBOOK, top_k=3)
+    assert {(s.start, s.end) for s in both.spans} <= {(s.start, s.end) for s in three.spans}
+    assert 0 < len(both.spans) <= 3
+    assert both.kept_tokens <= 30
+
+
+def test_reversed_documents_keep_their_spans(embedded):
+    """The prompt's order changes scores, not what spans point at."""
+    texts = ["Glass is green. The boiler is in the cellar.", "Paper is white. The attic is dry.", "Yes. No."]
+    query = "Where is the boiler?"
+    given = embedded.prune(query, texts, top_k=10)
+    there = embedded.prune(query, texts[::-1], top_k=10, order="reversed")
+    for span in there.spans:
+        same = next(s for s in given.spans if (2 - s.index, s.start, s.end) == (span.index, span.start, span.end))
+        assert span.score == pytest.approx(same.score, abs=1e-6)
+    assert len(there.spans) == len(given.spans) == 6
+    windowed = QRScorer.from_pretrained(max_prompt_tokens=110)
+    long = ["Nothing of note happened here that year. " * 8, *texts]
+    found = windowed.prune(query, long, top_k=1, order="reversed")
+    assert found.windows > 1
+    assert found.text == "The boiler is in the cellar."
+
+
+def test_a_kept_heading_stands_once():
+    text = "# Boiler\n\nIt is in the cellar."
+    heading, part = units(text, "paragraph", "markdown")
+    ranked = [Candidate(0, u.start, u.end, 1.0, 0.5, u.headings) for u in (part, heading)]
+    spans, rendered, _ = select([Document(text)], ranked, Budget(top_k=2), Rendering(headings=True), len)
+    assert [(span.start, span.end, span.heading) for span in spans] == [(0, 8, False), (10, 30, False)]
+    assert rendered == [(0, text)]
+    alone, rendered, _ = select([Document(text)], ranked[:1], Budget(max_tokens=25), Rendering(headings=True), len)
+    assert alone == []  # not without its heading
+    assert rendered == []
+
+
+def test_sessions_are_the_documents_of_a_chat(embedded):
+    chat = "Session 1\nAnna: The key hangs in the kitchen.\n\nSession 2\nBen: It rains.\nAnna: Yes."
+    pruned = embedded.prune("Where is the key?", chat, unit="document", text_format="chat", top_k=1)
+    assert pruned.text == "Session 1\nAnna: The key hangs in the kitchen."
+
+
+@pytest.mark.parametrize(
+    ("text", "keep", "expected"),
+    [
+        ("Para one.\n\n```py\nx = 1\n```\n\nPara two.", "```py", "[...]\n\n```py\nx = 1\n```\n\n[...]"),
+        ("One.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nTwo.", "| a", "[...]\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n[...]"),
+        ("One.\n\n# Head\n\nTwo.", "# Head", "[...]\n\n# Head\n\n[...]"),
+        ("One. Two. Three.", "Two.", "[...] Two. [...]"),
+    ],
+)  # fmt: skip
+def test_marks_leave_markdown_blocks_whole(text, keep, expected):
+    part = next(u for u in units(text, "sentence", "markdown") if text[u.start :].startswith(keep))
+    rendering = Rendering("[...]", markdown=True)
+    assert render([Document(text)], [Span(0, part.start, part.end, 1.0)], rendering) == [(0, expected)]
+
+
+def test_neighbours_of_a_dropped_block_do_not_run_together():
+    text = "| a |\n|---|\n| 1 |\n## Gone\nText after."
+    parts = [(0, text.index("\n##")), (text.index("Text"), len(text))]
+    spans = [Span(0, start, end, 1.0) for start, end in parts]
+    assert render([Document(text)], spans, Rendering(markdown=True)) == [(0, "| a |\n|---|\n| 1 |\n\nText after.")]
+    text = "a.\n \nX\n \nb."
+    spans = [Span(0, 0, 2, 1.0), Span(0, len(text) - 2, len(text), 1.0)]
+    assert render([Document(text)], spans, Rendering()) == [(0, "a.\n\nb.")]
+    text = "a.\r\n\r\nX.\r\n\r\nb."
+    spans = [Span(0, 0, 2, 1.0), Span(0, len(text) - 2, len(text), 1.0)]
+    assert render([Document(text)], spans, Rendering("…")) == [(0, "a.\n\n…\n\nb.")]
 
 
 def test_the_answer_is_kept(embedded):

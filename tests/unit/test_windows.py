@@ -63,6 +63,49 @@ def test_expected_tokens_are_about_those_read():
     assert read == pytest.approx(expected_tokens(lengths, 2000), rel=0.1)
 
 
+@pytest.mark.parametrize("gap", [" ", " " * 20, "\n" * 20, "\n\n", " \t \n" * 7])
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-qwen2"])
+def test_white_space_that_is_tokens_fits_its_window(model, gap):
+    """As PDF text, logs and padded tables have it."""
+    scorer = QRScorer.from_pretrained(
+        GOLDEN / model, "1-1,2-2", template="plain", device="cpu", max_prompt_tokens=400, calibrate=False
+    )
+    text = gap.join(f"Room {i} is cold." for i in range(60))
+    ranking = scorer.rank("Which room is cold?", [text, "A short one."])
+    assert sorted(hit.index for hit in ranking) == [0, 1]
+    assert ranking.windows > 1
+    assert len(scorer.prune("Which room is cold?", text, top_k=1000).spans) == 60
+
+
+def test_windows_shrink_when_pieces_add_up_to_more_than_their_parts(monkeypatch):
+    scorer = QRScorer.from_pretrained(
+        GOLDEN / "tiny-llama", "1-1,2-2", template="plain", device="cpu", max_prompt_tokens=300
+    )
+    documents = [f"Room {i} is cold and has a view of the yard." for i in range(60)]
+    lengths = type(scorer.prompts).lengths
+    monkeypatch.setattr(type(scorer.prompts), "lengths", lambda self, d: [n * 3 // 4 for n in lengths(self, d)])
+    ranking = scorer.rank("Which room is cold?", documents)
+    assert sorted(hit.index for hit in ranking) == list(range(60))
+    monkeypatch.setattr(type(scorer.prompts), "lengths", lambda self, d: [1] * len(d))
+    with pytest.raises(ContextLengthError, match="raise max_prompt_tokens"):
+        scorer.rank("Which room is cold?", documents)
+
+
+def test_hits_name_their_window_and_round():
+    scorer = QRScorer.from_pretrained(
+        GOLDEN / "tiny-llama", "1-1,2-2", template="plain", device="cpu", max_prompt_tokens=250
+    )
+    documents = [f"Room {i} is cold and has a view of the yard." for i in range(80)]
+    ranking = scorer.rank("Which room is cold?", documents)
+    assert ranking.rounds >= 3
+    assert {hit.round for hit in ranking} == set(range(1, ranking.rounds + 1))
+    first = sorted((hit.index, hit.window) for hit in ranking if hit.round == 1)
+    assert [window for _, window in first] == sorted(window for _, window in first)  # windows follow the documents
+    assert {window for _, window in first} == set(range(ranking.windows))
+    assert {hit.window for hit in ranking if hit.round == ranking.rounds} == {0}
+    assert [hit.round for hit in ranking] == sorted((hit.round for hit in ranking), reverse=True)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(alphabet="ab .\n", max_size=400), max_size=5), st.integers(60, 400))
 def test_long_documents_are_cut_without_loss(texts, capacity):
