@@ -214,10 +214,9 @@ def test_prune_options_reach_the_pruner(run, tmp_path):
         return json.loads(out)
 
     assert pruned("--max-tokens", "20", "--headings")["text"].startswith("# Boiler\n\nTurn the red tap")
-    assert not pruned("--max-tokens", "20")["text"].startswith("#")
-    assert not any(
-        span["heading"] for span in pruned("--max-tokens", "20", "--headings", "--input-format", "text")["spans"]
-    )
+    assert pruned("--top-k", "1")["text"] == "Turn the red tap to start the boiler."
+    as_text = pruned("--max-tokens", "20", "--headings", "--input-format", "text")
+    assert not any(span["heading"] for span in as_text["spans"])
     assert "(...)" in pruned("--max-tokens", "20", "--ellipsis", "(...)")["text"]
     assert pruned("--min-relevance", "1")["spans"] == []
     assert len(pruned("--min-relevance", "1", "--min-keep", "2")["spans"]) == 2
