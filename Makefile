@@ -2,6 +2,7 @@
 # make test   the default test suite
 # make check  lint and types
 # make wheel  build the wheel and run the demo from it in an empty environment
+# make slow   the tests that take minutes, with their figures
 # make core   the core's tests with neither LlamaIndex nor LangChain installed
 # make lowest the adapters' tests with the lowest versions of both that are supported
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel core lowest clean
+.PHONY: demo test check wheel slow core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -37,6 +38,9 @@ wheel: $(READY)
 	$(PYTHON) -m venv --clear build/empty
 	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	cd build && empty/bin/qrhead demo && empty/bin/python -c "import langchain_qrhead" 2>&1 | grep -q 'pip install'
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow -s
 
 core:
 	$(PYTHON) -m venv --clear build/core

@@ -1,0 +1,58 @@
+"""Very large inputs from end to end, each in a process of its own whose memory is bounded from outside (`make slow`)."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+ROOT = Path(__file__).parents[2]
+ANSWER = "The bell tower of Carrow was repaired in 1902."
+
+
+def qrhead(*args: str, gibibytes: int) -> tuple[dict, float, float]:
+    """The JSON answer, seconds and peak memory (MiB) of one command that may take so much address space."""
+
+    def bound():
+        resource.setrlimit(resource.RLIMIT_DATA, (gibibytes * 2**30, gibibytes * 2**30))
+
+    clock = time.perf_counter()
+    command = [sys.executable, "-m", "qr_core.cli", *args, "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, preexec_fn=bound)
+    assert done.returncode == 0, done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return json.loads(done.stdout), time.perf_counter() - clock, peak
+
+
+def test_a_file_of_one_megabyte_is_pruned(tmp_path):
+    lines = [
+        f"Room {n} of the house has a bed for {n % 7} guests, and its window looks over the yard."
+        for n in range(12_000)
+    ]
+    lines[7_000] = ANSWER
+    path = tmp_path / "house.txt"
+    path.write_text("\n\n".join(lines))
+    assert path.stat().st_size > 10**6
+    query = "When was the bell tower repaired?"
+    found, seconds, peak = qrhead("prune", "--query", query, "--file", str(path), "--max-tokens", "200", gibibytes=6)
+    print(f"\n1 MB: {found['total_tokens']} tokens, {found['windows']} windows, {seconds:.0f} s, peak {peak:.0f} MiB")
+    assert ANSWER in found["text"]
+    assert found["kept_tokens"] <= 200
+
+
+def test_a_hundred_thousand_documents_are_ranked(tmp_path):
+    path = tmp_path / "docs.txt"
+    documents = [f"Room {n} has a bed." for n in range(100_000)]
+    documents[71_234] = ANSWER
+    path.write_text("\n".join(documents))
+    query = "When was the bell tower repaired?"
+    found, seconds, peak = qrhead("rank", "--query", query, "--docs", str(path), gibibytes=12)
+    print(f"\n100,000 documents: {found['windows']} windows, {seconds:.0f} s, peak {peak:.0f} MiB")
+    assert found["hits"][0]["index"] == 71_234
+    assert len(found["hits"]) == 100_000
