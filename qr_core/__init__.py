@@ -20,12 +20,15 @@ from qr_core.types import Document, Hit, Pruned, Ranking, Span
 from qr_core.version import __version__
 
 if TYPE_CHECKING:
+    from qr_core.detection import Example, detect_heads
+    from qr_core.generation import ask
     from qr_core.heads import HeadSet
     from qr_core.scorer import QRScorer
 
 __all__ = [
     "ContextLengthError",
     "Document",
+    "Example",
     "GenerationError",
     "HeadSet",
     "HeadSetError",
@@ -39,9 +42,17 @@ __all__ = [
     "Ranking",
     "Span",
     "__version__",
+    "ask",
+    "detect_heads",
 ]
 
-_LATER = {"HeadSet": "qr_core.heads", "QRScorer": "qr_core.scorer"}
+_LATER = {
+    "Example": "qr_core.detection",
+    "HeadSet": "qr_core.heads",
+    "QRScorer": "qr_core.scorer",
+    "ask": "qr_core.generation",
+    "detect_heads": "qr_core.detection",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -67,7 +67,13 @@ def evaluate(
         int | None, typer.Option(help="Instead of candidates: so many documents that share the answer's title.", min=2)
     ] = None,
     depth: Annotated[int | None, typer.Option(help="Use only the first so many candidates.", min=1)] = None,
-    systems: Annotated[str, typer.Option(help="Comma-separated: qr, all (every head), bm25, dense.")] = "qr,bm25",
+    systems: Annotated[
+        str, typer.Option(help="Comma-separated: qr, all (every head), random-heads, retrieval-heads, bm25, dense.")
+    ] = "qr,bm25",
+    retrieval_heads: Annotated[
+        str | None, typer.Option(help="Head set of the system retrieval-heads, from detect --criterion copy-paste.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="random-heads: so many sets, each as large as qr's.", min=1)] = 5,
     windows: Annotated[
         str | None, typer.Option(help="longcontext: also rank in so many windows, for example 1,2,4,8.")
     ] = None,
@@ -95,17 +101,25 @@ def evaluate(
         raise InputError("--candidates, --pool-by-title and --depth go with --task beir")
 
     def scorer_for(name: str) -> QRScorer:
-        chosen = heads if name == "qr" else "all"
+        chosen = {"qr": heads, "retrieval-heads": retrieval_heads}.get(name, "all")
         options = {"calibrate": calibrate, "filter_tokens": token_filter, "max_prompt_tokens": max_prompt_tokens}
         return make_scorer(model, chosen, template, device, dtype, **options)
 
     wanted = [name.strip() for name in systems.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in ("qr", "all", "bm25", "dense")]
+    known = ("qr", "all", "random-heads", "retrieval-heads", "bm25", "dense")
+    unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        raise InputError(f"no system {unknown[0]!r}: use qr, all, bm25 or dense" if unknown else "--systems names none")
+        raise InputError(f"no system {unknown[0]!r}: use {', '.join(known)}" if unknown else "--systems names none")
+    if "retrieval-heads" in wanted and retrieval_heads is None:
+        raise InputError("the system retrieval-heads needs --retrieval-heads, a head set")
     if "dense" in wanted and dense_model is None:
         raise InputError("the system dense needs --dense-model, the name or folder of a sentence-transformers model")
-    scorers = {name: scorer_for(name) for name in wanted if name in ("qr", "all")}
+    scorers = {name: scorer_for(name) for name in wanted if name in ("qr", "all", "retrieval-heads")}
+    if "random-heads" in wanted:
+        drawn = _random_scorers(scorer_for("qr"), draws, seed)
+        scorers |= drawn
+        place = wanted.index("random-heads")
+        wanted[place : place + 1] = list(drawn)
     about: dict[str, dict[str, Any]] = {
         name: {"model": s.model_name, "heads": s.heads_name, "calibrate": s.calibrate} for name, s in scorers.items()
     }
@@ -146,6 +160,20 @@ def evaluate(
         print_json(report)
     else:
         _show(f"{data.name}: {queries} queries, mean [95% bootstrap interval]", results)
+
+
+def _random_scorers(like: QRScorer, draws: int, seed: int) -> dict[str, QRScorer]:
+    """Scorers over as many heads as `like` reads, drawn at random from all the others."""
+    from qr_core.copying import random_heads
+
+    own = [(layer, head) for layer, heads in like.heads.by_layer().items() for head in heads]
+    found = {}
+    for draw in range(draws):
+        pairs = random_heads(like.heads.config, len(own), seed + draw, own)
+        heads = like.heads.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
+        name = f"random-heads {seed + draw}"
+        found[name] = like.with_heads(heads, ",".join(f"{layer}-{head}" for layer, head in pairs))
+    return found
 
 
 def _numbers(listed: str | None) -> list[int]:

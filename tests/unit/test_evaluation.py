@@ -7,12 +7,11 @@ import json
 
 import pytest
 
-from qr_core import Document, InputError
+from qr_core import Document, InputError, QRScorer
 from qr_core.evaluation import beir, longcontext, metrics, spans
 from qr_core.evaluation.systems import bm25_system
 from qr_core.pruning import Candidate
 from tests.helpers import GOLDEN
-from tests.unit.test_cli import run  # noqa: F401 - a fixture
 
 CORPUS = [
     {"_id": "a1", "title": "Harbour", "text": "The lighthouse was first lit in 1871."},
@@ -98,7 +97,7 @@ def test_bm25_ranks_the_pool():
     assert list(bm25([beir.Pool("q", "x", (Document(""), Document("")))])) == [[0.0, 0.0]]
 
 
-def test_the_command_writes_what_others_need(run, folder, tmp_path):  # noqa: F811
+def test_the_command_writes_what_others_need(run, folder, tmp_path):
     out = tmp_path / "out"
     status, printed, _ = run(
         "eval", "--task", "beir", "--data", str(folder), "--candidates", str(folder / "run.trec"),
@@ -129,7 +128,7 @@ def test_the_command_writes_what_others_need(run, folder, tmp_path):  # noqa: F8
         (["--pool-by-title", "3", "--limit", "0"], "--limit"),
     ],
 )
-def test_the_command_refuses_bad_options(run, folder, args, words):  # noqa: F811
+def test_the_command_refuses_bad_options(run, folder, args, words):
     status, _, err = run("eval", "--data", str(folder), *args)
     assert status == 2
     assert words in err
@@ -178,7 +177,7 @@ def test_malformed_long_contexts_are_named(meetings, change, words):
         longcontext.read_long_contexts(meetings)
 
 
-def test_windows_side_by_side(run, meetings):  # noqa: F811
+def test_windows_side_by_side(run, meetings):
     status, printed, _ = run(
         "eval", "--task", "longcontext", "--data", str(meetings), "--windows", "1,2", "--format", "json",
     )  # fmt: skip
@@ -212,7 +211,7 @@ def test_kept_characters_are_counted_exactly(tmp_path):
     assert spans.measure(corpus, gold, ranked[1:], 500)["recall"] == 0.0
 
 
-def test_spans_on_the_command_line(run, tmp_path):  # noqa: F811
+def test_spans_on_the_command_line(run, tmp_path):
     (tmp_path / "spans.json").write_text(json.dumps(SPANS))
     status, printed, _ = run(
         "eval", "--task", "spans", "--data", str(tmp_path), "--format", "json", "--out", str(tmp_path / "out")
@@ -239,3 +238,31 @@ def test_malformed_spans_are_named(tmp_path, reference, words):
     (tmp_path / "spans.json").write_text(json.dumps(SPANS | {"questions": [question]}))
     with pytest.raises(InputError, match=words):
         spans.read_spans(tmp_path)
+
+
+def test_head_sets_side_by_side(run, folder):
+    """The layout of the paper's table: query-focused, random, all and copying heads on the same candidates."""
+    status, out, err = run(
+        "eval", "--data", str(folder), "--candidates", str(folder / "run.trec"), "--format", "json", "--draws", "2",
+        "--systems", "qr,random-heads,all,retrieval-heads", "--retrieval-heads", str(folder / "copy.json"),
+    )  # fmt: skip
+    assert status == 2
+    assert "copy.json" in err
+    own = QRScorer.from_pretrained().heads
+    own.model_copy(update={"heads": ((0, 0, None), (0, 1, None))}).save(folder / "copy.json")
+    status, out, err = run(
+        "eval", "--data", str(folder), "--candidates", str(folder / "run.trec"), "--format", "json", "--draws", "2",
+        "--systems", "qr,random-heads,all,retrieval-heads", "--retrieval-heads", str(folder / "copy.json"),
+    )  # fmt: skip
+    assert status == 0, err
+    systems = json.loads(out)["systems"]
+    assert list(systems) == ["qr", "random-heads 0", "random-heads 1", "all", "retrieval-heads"]
+    chosen = {f"{layer}-{head}" for layer, head, _ in own.heads}
+    for draw in ("random-heads 0", "random-heads 1"):
+        drawn = systems[draw]["heads"].split(",")
+        assert len(drawn) == len(chosen)
+        assert not set(drawn) & chosen
+    assert systems["random-heads 0"]["heads"] != systems["random-heads 1"]["heads"]
+    status, _, err = run("eval", "--data", str(folder), "--systems", "retrieval-heads")
+    assert status == 2
+    assert "needs --retrieval-heads" in err

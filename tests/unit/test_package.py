@@ -12,8 +12,9 @@ import qr_core
 import qr_core.scorer
 
 NAMES = [
-    "ContextLengthError", "Document", "GenerationError", "HeadSet", "HeadSetError", "Hit", "InputError",
-    "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking", "Span", "__version__",
+    "ContextLengthError", "Document", "Example", "GenerationError", "HeadSet", "HeadSetError", "Hit", "InputError",
+    "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking", "Span", "__version__", "ask",
+    "detect_heads",
 ]  # fmt: skip
 
 

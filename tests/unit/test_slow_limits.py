@@ -1,4 +1,4 @@
-"""Very large inputs from end to end, each in a process of its own whose memory is bounded from outside (`make slow`)."""
+"""Very large inputs from end to end, each in a process of its own with bounded memory (`make slow`)."""
 
 from __future__ import annotations
 
