@@ -132,6 +132,15 @@ def sessions(text: str) -> list[Unit]:
     return found
 
 
+def within(text: str, unit: UnitName, text_format: TextFormat, passages: Sequence[Unit]) -> list[Unit]:
+    """Units of one document that is shown as `passages`; these are empty where it is shown whole."""
+    if unit != "document":
+        return units(text, unit, text_format)
+    if passages:
+        return sessions(text) if text_format == "chat" else list(passages)
+    return [Unit(0, len(text))] if text.strip() else []
+
+
 def halves(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """`text[start:end]` cut in two at the white space nearest its middle, or just there."""
     middle = (start + end) // 2

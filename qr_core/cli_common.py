@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from qr_core.prompt import TemplateName
     from qr_core.scorer import QRScorer
+    from qr_core.templates import TemplateName
 
 out = Console(highlight=False, markup=False)
 SHOWN_FROM = 10_000

@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 
 import torch
 
-from qr_core import models, prompt
+from qr_core import models, templates
 from qr_core.checks import encodable
 from qr_core.errors import ContextLengthError, GenerationError, InputError
 from qr_core.models import ModelSource
+from qr_core.prompt import PromptBuilder
+from qr_core.templates import Template
 from qr_core.types import DocumentLike, Pruned
 
 if TYPE_CHECKING:
@@ -132,8 +134,8 @@ class LocalGenerator:
         self.name = name or source.name
         self.tokenizer = models.load_tokenizer(source)
         has_chat = bool(getattr(self.tokenizer, "chat_template", None))
-        template = prompt.chat_template(self.tokenizer) if has_chat else prompt.Template("plain", suffix="\nAnswer:")
-        self.prompts = prompt.PromptBuilder(self.tokenizer, template)
+        template = templates.chat_template(self.tokenizer) if has_chat else Template("plain", suffix="\nAnswer:")
+        self.prompts = PromptBuilder(self.tokenizer, template)
         self._context = models.context_length(self.model.config)
 
     @classmethod

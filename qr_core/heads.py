@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from qr_core import templates
 from qr_core.errors import HeadSetError, ModelLoadError
-from qr_core.prompt import CHAT_ARGUMENTS, TemplateName
+from qr_core.templates import CHAT_ARGUMENTS, Template, TemplateName
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 FOLDER_FILE = "qrhead_heads.json"
 """A head set under this name in a model's folder is that model's default."""
@@ -202,6 +203,20 @@ class HeadSet(_Strict):
                     f"and heads 0-{self.config.heads - 1}"
                 )
         return self
+
+    def prompt_template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
+        """The template that these heads were found under, for a tokenizer.
+
+        Raises
+        ------
+        ModelLoadError
+            As for `templates.chat_template`.
+        """
+        if self.template == "chat":
+            return templates.chat_template(tokenizer, self.template_arguments)
+        if self.template_strings is not None:  # template `reference` has them
+            return templates.reference_template(self.template_strings.model_dump())
+        return templates.plain_template()
 
     @property
     def deepest(self) -> int:

@@ -19,7 +19,8 @@ from qr_core import layers, models, rope, scoring
 from qr_core.capture import Capture
 from qr_core.heads import HeadSet
 from qr_core.prefill import Prefix, prefill, probe
-from qr_core.prompt import NULL_QUERY, Prompt, PromptBuilder
+from qr_core.prompt import Prompt, PromptBuilder
+from qr_core.templates import NULL_QUERY
 from qr_core.types import Document
 
 if TYPE_CHECKING:

@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from qr_core import chunking, models, prompt, pruning
+from qr_core import chunking, models, pruning
 from qr_core import heads as head_sets
 from qr_core.checks import check_one_of, check_whole_number, checked_documents, checked_jobs, checked_query
 from qr_core.chunking import TextFormat, UnitName
 from qr_core.heads import HeadSet, HeadShape
-from qr_core.prompt import PromptBuilder, Template, TemplateName
+from qr_core.prompt import PromptBuilder
 from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.reader import ReadCache, Reader, TokenMasses
 from qr_core.survey import Progress, Result, Survey
+from qr_core.templates import Template, TemplateName
 from qr_core.types import Document, DocumentLike, Hit, Order, Pruned, Ranking
 from qr_core.windows import Piece, whole_documents
 
@@ -189,7 +190,7 @@ class QRScorer:
         return cls(
             model=models.shared_model(source, config),
             tokenizer=tokenizer,
-            template=_template(head_set, tokenizer),
+            template=head_set.prompt_template(tokenizer),
             heads=head_set,
             heads_name=heads_name,
             calibrate=head_set.calibrate if calibrate is None else calibrate,
@@ -391,7 +392,7 @@ class QRScorer:
         for number, text in enumerate(texts):
             passages = chunking.passages(text.text, text_format) if raw or unit != "document" else []
             pieces += [Piece(number, passage.start, passage.end) for passage in passages]
-            parts += [(number, part) for part in _units(text.text, unit, text_format, passages)]
+            parts += [(number, part) for part in chunking.within(text.text, unit, text_format, passages)]
         units = [Piece(number, part.start, part.end) for number, part in parts]
         if not raw and unit == "document":
             pieces = whole_documents(texts)
@@ -482,25 +483,6 @@ def embedded_model() -> Path:
     """Folder of the small model inside this package."""
     with as_file(files("qr_core.mini").joinpath("model")) as folder:
         return folder
-
-
-def _template(heads: HeadSet, tokenizer: PreTrainedTokenizerBase) -> Template:
-    if heads.template == "chat":
-        return prompt.chat_template(tokenizer, heads.template_arguments)
-    if heads.template_strings is not None:  # a HeadSet with template `reference` has them
-        return prompt.reference_template(heads.template_strings.model_dump())
-    return prompt.plain_template()
-
-
-def _units(
-    text: str, unit: UnitName, text_format: TextFormat, passages: Sequence[chunking.Unit]
-) -> list[chunking.Unit]:
-    """Units of one document; `passages` are empty where whole documents are kept or left out."""
-    if unit != "document":
-        return chunking.units(text, unit, text_format)
-    if passages:
-        return chunking.sessions(text) if text_format == "chat" else list(passages)
-    return [chunking.Unit(0, len(text))] if text.strip() else []
 
 
 _scorers: weakref.WeakSet[QRScorer] = weakref.WeakSet()

@@ -31,7 +31,7 @@ from qr_core.mini.data import Pack, Packs, Passage
 from qr_core.mini.recipe import Recipe, new_model, tokenizer_from
 from qr_core.mini.select import select_heads
 from qr_core.prefill import Prefix, prefill, probe
-from qr_core.prompt import INTRODUCTION, LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
+from qr_core.templates import INTRODUCTION, LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
 
 
 @dataclass(frozen=True)
