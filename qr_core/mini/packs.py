@@ -125,7 +125,8 @@ class Packs:
         kinds.append(rng.sample(query.negatives, len(query.negatives)))
         kinds = [kind for kind in kinds if kind]
         hard = rng.choice((0.5, 0.75, 1.0))
-        chosen = dict.fromkeys(query.golds or self.near[0][seed][:2])
+        nearest = [place for place in self.near[0][seed] if place in self.allowed]
+        chosen = dict.fromkeys(query.golds or nearest[:2])
         total = sum(len(self.passages[place].text.split()) for place in chosen)
         for _ in range(3 * most):
             if len(chosen) >= most or total >= budget:

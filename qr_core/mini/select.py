@@ -7,7 +7,6 @@ the head set that the scorer finds in the model's folder. Knows nothing of how t
 from __future__ import annotations
 
 import random
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +23,8 @@ from qr_core.types import Document
 MODEL_NAME = "qrhead-mini"
 MAX_PROMPT_TOKENS = 8192
 """Longer windows rank worse and take longer: the model was trained on prompts of about 1,000 tokens."""
-KEPT = (0.98, 0.95, 0.9, 0.8)
-"""A head is kept when it is at least this share as often right as the best one; which share is measured."""
+KEPT = 0.8
+"""A head is kept when it is at least this share as often right as the best one."""
 CALIBRATION_WORTH = 0.005
 """Calibration gives the scores a zero: it stays on unless it costs more than this share of first places."""
 
@@ -71,22 +70,20 @@ def select_heads(model: Path, packs: Packs, count: int, seed: int = 5) -> HeadSe
     """Measure all heads on `count` packs, write `qrhead_heads.json` into the folder `model`, and return it."""
     scorer, measured = measure(model, packs, count, seed)
     alone = torch.stack([right(one.plain, one.golds) for one in measured]).mean(dim=0)
-    best: tuple[float, bool, list[int]] = (-1.0, True, [])
-    for kept, calibrate in product(KEPT, (True, False)):
-        chosen = [head for head, share in enumerate(alone.tolist()) if share >= kept * float(alone.max())]
-        together = [
-            right((one.calibrated if calibrate else one.plain)[chosen].sum(dim=0), one.golds) for one in measured
-        ]
-        trial = float(torch.stack(together).mean()), calibrate, chosen
-        best = max(best, trial, key=lambda trial: trial[0] + CALIBRATION_WORTH * trial[1])
-    share, calibrate, chosen = best
+    chosen = [head for head, share in enumerate(alone.tolist()) if share >= KEPT * float(alone.max())]
+    plain, calibrated = (
+        float(torch.stack([right(scores[chosen].sum(dim=0), golds) for scores, golds in kind]).mean())
+        for kind in ([(one.plain, one.golds) for one in measured], [(one.calibrated, one.golds) for one in measured])
+    )
+    calibrate = calibrated + CALIBRATION_WORTH >= plain
     places = [scorer.heads.heads[head][:2] for head in chosen]
     heads = [(*place, round(float(alone[head]), 4)) for place, head in zip(places, chosen, strict=True)]
     head_set = HeadSet(
         model=MODEL_NAME,
         config=scorer.heads.config,
         template="plain",
-        criterion=f"share of queries whose passage the head alone ranks first; {share:.4f} together",
+        criterion="share of queries whose passage the head alone ranks first; together "
+        f"{plain:.4f}, calibrated {calibrated:.4f}",
         data=f"{len(measured)} queries over {count} packs of the training sources, held out from training",
         calibrate=calibrate,
         max_prompt_tokens=MAX_PROMPT_TOKENS,

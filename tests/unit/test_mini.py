@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 
 from qr_core import Document, QRScorer
 from qr_core.inputs import documents_from_json_lines
-from qr_core.mini import data, forward, losses, packs, train
+from qr_core.mini import average, data, forward, losses, packs, train
 from qr_core.mini import recipe as recipe_module
 from qr_core.scorer import embedded_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
@@ -279,3 +279,17 @@ def test_training_runs_stops_and_resumes(training_data, initial_model, tmp_path)
         train.Run(initial_model, tmp_path / "next", replace(recipe, layers=4, read_layers=(2,)), out / "model").step
         == 0
     )
+
+
+def test_runs_are_averaged(initial_model, tmp_path):
+    recipe = train.Recipe(**TINY)
+    tables = []
+    for seed in (0, 1):
+        run = train.Run(initial_model, tmp_path / str(seed), replace(recipe, seed=seed))
+        run.save_checkpoint()
+        tables.append(run.model.model.layers[0].self_attn.q_proj.weight.detach().clone())
+        run.save_model()
+    average.average([tmp_path / "0", tmp_path / "1"], tmp_path / "mean")
+    mean = AutoModelForCausalLM.from_pretrained(tmp_path / "mean" / "model", dtype=torch.float32)
+    assert not torch.equal(*tables)
+    assert torch.allclose(mean.model.layers[0].self_attn.q_proj.weight, (tables[0] + tables[1]) / 2, atol=1e-2)
