@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run but its data; written beside the model."""
+    """Everything that decides a run but its data and its start; written beside the model."""
 
     layers: int = 3
     hidden: int = 384
@@ -25,22 +25,27 @@ class Recipe:
     intermediate: int = 1024
     rope_theta: float = 1e6
     max_positions: int = 32768
-    read_layers: tuple[int, ...] = (1, 2)
-    learning_rate: float = 7e-4
+    read_layers: tuple[int, ...] = (1,)
+    learning_rate: float = 4e-4
+    embedding_rate: float = 0.25  # of the learning rate, for word embeddings
     weight_decay: float = 0.01
-    warmup: int = 200
-    minutes: float = 50.0
+    warmup: int = 50
+    minutes: float = 38.0
     max_steps: int = 1_000_000  # the run ends here if its minutes do not end it first
     seed: int = 0
-    joint_share: float = 0.15  # steps with the full causal prompt; in the others passages attend to themselves only
-    spread_share: float = 0.3  # of those, steps with gaps between passages, as in long prompts
+    packs: int = 2  # a step
+    joint_share: float = 0.6  # packs with the full causal prompt; in the others passages do not see each other
+    titled_share: float = 0.67  # packs that show titles
+    spread_share: float = 0.2  # packs with gaps between passages, as in long prompts
     passage_tokens: int = 260
-    null_weight: float = 0.1
+    null_weight: float = 0.05
+    vector_weight: float = 0.2  # of the distance between mean states, projected, and the teacher's vectors
     language_every: int = 4
-    language_weight: float = 0.3
+    language_weight: float = 0.2
     language_tokens: int = 256
-    log_every: int = 100
-    checkpoint_every: int = 500
+    log_every: int = 50
+    checkpoint_every: int = 100
+    select_packs: int = 150  # held-out packs on which the heads are chosen
 
 
 def tokenizer_from(init: Path) -> PreTrainedTokenizerFast:
@@ -90,4 +95,25 @@ def new_model(recipe: Recipe, init: Path, tokenizer: PreTrainedTokenizerFast) ->
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
             layer.self_attn.o_proj.weight.mul_(0.4)
             layer.mlp.down_proj.weight.mul_(0.4)
+    return model
+
+
+@torch.no_grad()
+def grown(start: Path, recipe: Recipe) -> LlamaForCausalLM:
+    """The model of a folder, with as many layers put in before the last read one as the recipe has more.
+
+    The new layers change nothing at first: they write zeros.
+    """
+    old = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
+    added = recipe.layers - old.config.num_hidden_layers
+    model = LlamaForCausalLM(LlamaConfig.from_pretrained(start, num_hidden_layers=recipe.layers))
+    new = range(max(recipe.read_layers) - added, max(recipe.read_layers))
+    kept = [layer for place, layer in enumerate(model.model.layers) if place not in new]
+    for layer, before in zip(kept, old.model.layers, strict=True):
+        layer.load_state_dict(before.state_dict())
+    model.model.embed_tokens.load_state_dict(old.model.embed_tokens.state_dict())
+    model.model.norm.load_state_dict(old.model.norm.state_dict())
+    for place in new:
+        model.model.layers[place].self_attn.o_proj.weight.zero_()
+        model.model.layers[place].mlp.down_proj.weight.zero_()
     return model

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
-from qr_core import QRScorer
+from qr_core import Document, QRScorer
 from qr_core.inputs import documents_from_json_lines
-from qr_core.mini import data, train
+from qr_core.mini import average, data, forward, losses, packs, train
+from qr_core.mini import recipe as recipe_module
 from qr_core.scorer import embedded_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
@@ -94,7 +100,7 @@ def training_data(tmp_path):
     rng = random.Random(0)
     sentence = lambda: " ".join(rng.choices(words, k=9)).capitalize() + "."  # noqa: E731
     text = lambda: " ".join(sentence() for _ in range(6))  # noqa: E731
-    sources = ("nqg", "squadshifts_new_wiki", "squadshifts_reddit")
+    sources = ("nqg", "squadshifts_new_wiki", "nq_oracle")
     write(
         folder / "qa.jsonl.gz",
         [
@@ -115,63 +121,145 @@ def training_data(tmp_path):
     return folder
 
 
-def test_packs_are_well_formed(training_data):
+@pytest.fixture(scope="module")
+def initial_model(tmp_path_factory):
+    """A folder as all-MiniLM-L6-v2's, here tiny and random."""
+    folder = tmp_path_factory.mktemp("init")
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model())
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")  # named as in the published file
+    save_file({name.removeprefix("bert."): tensor for name, tensor in weights.items()}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def sources(training_data, initial_model, tmp_path):
+    return train.Sources(training_data, initial_model, tmp_path / "cache")
+
+
+def test_packs_are_well_formed(sources):
     rng = random.Random(3)
-    packs = data.Packs(training_data)
-    for _ in range(60):
-        pack = packs.draw(rng)
-        assert 3 <= len(pack.passages) <= data.PACK_PASSAGES
-        assert pack.questions
-        for _, golds in pack.questions:
-            assert golds
-            assert all(0 <= gold < len(pack.passages) for gold in golds)
+    for _ in range(40):
+        pack = sources.packs.draw(rng)
+        shape = (len(pack.queries), len(pack.passages))
+        assert shape[0] >= 1
+        assert 3 <= shape[1] <= 36
+        assert len({passage.text for passage in pack.passages}) == shape[1]
+        assert pack.targets.shape == pack.golds.shape == shape
+        assert torch.allclose(pack.targets.sum(dim=1), torch.ones(shape[0]))
 
 
-def test_held_out_packs_share_no_book_with_training(training_data):
-    trained, held = data.Packs(training_data), data.Packs(training_data, held_out=True)
-    assert not set(trained.kinds["books"].names) & set(held.kinds["books"].names)
+def test_held_out_text_is_not_trained_on(sources):
+    rng = random.Random(4)
+    held = {p.text for p in sources.collection.passages if data.held_out(p)}
+    asked = {q.text for q in sources.collection.queries if q.asked and data.held_out(q)}
+    assert held
+    assert asked
+    for _ in range(40):
+        pack = sources.packs.draw(rng)
+        assert held.isdisjoint(passage.text for passage in pack.passages)
+        assert asked.isdisjoint(pack.queries)
+    assert not asked.isdisjoint(query for _ in range(10) for query in sources.held_out.draw(rng).queries)
+
+
+def test_the_same_files_give_the_same_queries(training_data):
+    """In another process too: what is read does not hang on the order of sets."""
+    script = "import sys; from qr_core.mini import data; from pathlib import Path; print(data.read(Path(sys.argv[1])))"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script, str(training_data)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    ]
+    assert runs[0] == runs[1]
 
 
 def test_no_data_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"qa\.jsonl\.gz"):
-        data.Packs(tmp_path)
+        data.read(tmp_path)
 
 
-@pytest.fixture
-def initial_model(tmp_path):
-    """A folder as all-MiniLM-L6-v2's: a WordPiece tokenizer and word embeddings, here tiny and random."""
-    from safetensors.torch import save_file
-
-    folder = tmp_path / "init"
-    folder.mkdir()
-    tokenizer = embedded_model() / "tokenizer.json"
-    (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
-    size = len(AutoTokenizer.from_pretrained(embedded_model()))
-    embeddings = torch.randn(size, 32, generator=torch.Generator().manual_seed(0))
-    save_file({"embeddings.word_embeddings.weight": embeddings}, folder / "model.safetensors")
-    return folder
+TINY = {"hidden": 32, "heads": 2, "intermediate": 64, "warmup": 2, "layers": 3, "read_layers": (1,), "select_packs": 8}
 
 
-TINY = {"hidden": 32, "heads": 2, "intermediate": 64, "warmup": 2}
+def test_neighbours_leave_answers_out(sources):
+    for near in sources.packs.near:
+        assert any(near)
+        for query, places in zip(sources.collection.queries, near, strict=True):
+            assert set(places).isdisjoint(query.golds)
+            assert all(sources.collection.passages[place].source == query.source for place in places)
 
 
-def test_losses_reach_every_part(training_data, initial_model):
-    """Isolated and joint steps, with and without the language loss, give gradients to queries, keys and embeddings."""
+def test_training_reads_what_the_scorer_reads():
+    """The forward pass over several packs gives the masses that the scorer gives for each."""
+    scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", calibrate=False)
+    model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
+    recipe = train.Recipe(read_layers=tuple(scorer.heads.by_layer()), spread_share=0.0)
+    make = losses.Batches(AutoTokenizer.from_pretrained(embedded_model()), recipe).make
+    texts = ["The bridge has six arches.", "Rye bread at five."], ["Ships wait.", "The tide comes in at six or so."]
+    queries = ["How many arches?", "bread"]
+    made = []
+    for some in texts:
+        rows = torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 4), torch.zeros(2, 4)
+        passages = [data.Passage("", text, "", 0) for text in some]
+        made.append(make(packs.Pack(passages, queries, *rows), random.Random(0), joint=True).layout)
+    with torch.no_grad():
+        found = forward.read(model, made, recipe.read_layers).masses
+    chosen = [h for place, layer in enumerate(recipe.read_layers) for h in scorer.heads.by_layer()[layer]]
+    for some, masses in zip(texts, found, strict=True):
+        for row, query in enumerate(queries):
+            expected = scorer.token_masses(query, [Document(text) for text in some]).mass
+            assert torch.allclose(masses[row][chosen], expected, atol=1e-5)
+
+
+def test_passages_apart_do_not_see_each_other(sources, initial_model):
+    recipe = train.Recipe(**TINY, spread_share=0.0)
+    tokenizer = train.tokenizer_from(initial_model)
+    model = train.new_model(recipe, initial_model, tokenizer)
+    made = losses.Batches(tokenizer, recipe).make(sources.packs.draw(random.Random(1)), random.Random(1), joint=False)
+    start, end = made.layout.passages[0]
+    other = made.layout.ids.clone()
+    other[start:end] = 2000
+    with torch.no_grad():
+        before, after = (
+            forward.read(model, [replace(made.layout, ids=ids)], (1,)).states for ids in (made.layout.ids, other)
+        )
+    assert not torch.allclose(before[start:end], after[start:end])
+    rest = slice(end, made.layout.late[0])
+    assert torch.allclose(before[rest], after[rest])
+
+
+def test_losses_reach_every_part(sources, initial_model):
+    """Packs apart and joint, with and without the language loss, give gradients to queries, keys and embeddings."""
     rng = random.Random(0)
-    packs = data.Packs(training_data)
     tokenizer = train.tokenizer_from(initial_model)
     for joint in (0.0, 1.0):
         recipe = train.Recipe(**TINY, joint_share=joint)
         model = train.new_model(recipe, initial_model, tokenizer)
-        batch = train.Batches(tokenizer, 64).make(packs.draw(rng), rng)
-        retrieval, language, first = train.losses(model, batch, recipe, rng, language=True)
-        (retrieval + language).backward()
-        assert 0 <= float(first) <= 1
-        for layer in recipe.read_layers:
-            attention = model.model.layers[layer].self_attn
-            assert float(attention.q_proj.weight.grad.abs().sum()) > 0
-            assert float(attention.k_proj.weight.grad.abs().sum()) > 0
+        made = [losses.Batches(tokenizer, recipe).make(sources.packs.draw(rng), rng) for _ in range(2)]
+        found = losses.losses(model, torch.nn.Linear(32, 32), made, recipe, language=True)
+        found.total(recipe).backward()
+        assert 0 <= found.record()["first"] <= 1
+        attention = model.model.layers[1].self_attn
+        assert float(attention.q_proj.weight.grad.abs().sum()) > 0
+        assert float(attention.k_proj.weight.grad.abs().sum()) > 0
         assert float(model.model.embed_tokens.weight.grad.abs().sum()) > 0
+
+
+def test_added_layers_change_nothing_at_first():
+    before = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
+    layers = before.config.num_hidden_layers
+    after = recipe_module.grown(embedded_model(), train.Recipe(layers=layers + 1, read_layers=(layers - 1,)))
+    ids = torch.arange(2000, 2040)[None]
+    with torch.no_grad():
+        assert torch.allclose(before(ids).logits, after(ids).logits, atol=1e-5)
+    assert after.config.num_hidden_layers == layers + 1
 
 
 def test_training_runs_stops_and_resumes(training_data, initial_model, tmp_path):
@@ -181,9 +269,27 @@ def test_training_runs_stops_and_resumes(training_data, initial_model, tmp_path)
     train.train(training_data, initial_model, out, recipe)
     steps = [json.loads(line)["step"] for line in (out / "curve.jsonl").read_text().splitlines()]
     assert steps == [2, 4]
-    train.train(training_data, initial_model, out, train.Recipe(**{**recipe.__dict__, "max_steps": 6}))
+    train.train(training_data, initial_model, out, replace(recipe, max_steps=6))
     steps = [json.loads(line)["step"] for line in (out / "curve.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6]
     scorer = QRScorer.from_pretrained(out / "model", device="cpu")
     assert scorer.heads.heads[0][2] >= scorer.heads.heads[-1][2]
     assert len(scorer.rank("river", ["stone", "river"])) == 2
+    assert (
+        train.Run(initial_model, tmp_path / "next", replace(recipe, layers=4, read_layers=(2,)), out / "model").step
+        == 0
+    )
+
+
+def test_runs_are_averaged(initial_model, tmp_path):
+    recipe = train.Recipe(**TINY)
+    tables = []
+    for seed in (0, 1):
+        run = train.Run(initial_model, tmp_path / str(seed), replace(recipe, seed=seed))
+        run.save_checkpoint()
+        tables.append(run.model.model.layers[0].self_attn.q_proj.weight.detach().clone())
+        run.save_model()
+    average.average([tmp_path / "0", tmp_path / "1"], tmp_path / "mean")
+    mean = AutoModelForCausalLM.from_pretrained(tmp_path / "mean" / "model", dtype=torch.float32)
+    assert not torch.equal(*tables)
+    assert torch.allclose(mean.model.layers[0].self_attn.q_proj.weight, (tables[0] + tables[1]) / 2, atol=1e-2)
