@@ -16,8 +16,8 @@ READY := $(VENV)/.ready
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 demo: $(READY)
@@ -36,7 +36,7 @@ wheel: $(READY)
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv --clear build/empty
-	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/empty/bin/python -m pip install -qq --constraint constraints.txt dist/*.whl
 	cd build && empty/bin/qrhead demo && empty/bin/python -c "import langchain_qrhead" 2>&1 | grep -q 'pip install'
 
 slow: $(READY)
@@ -44,16 +44,16 @@ slow: $(READY)
 
 core:
 	$(PYTHON) -m venv --clear build/core
-	build/core/bin/python -m pip install --quiet --upgrade pip
-	build/core/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	build/core/bin/python -m pip install -qq --upgrade pip
+	build/core/bin/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
 	! build/core/bin/python -c "import langchain_core" 2>/dev/null && ! build/core/bin/python -c "import llama_index.core" 2>/dev/null
 	build/core/bin/python -m pytest tests/unit tests/parity
 
 # The frameworks' own warnings are theirs; the files left out need packages that have no such old release.
 lowest:
 	$(PYTHON) -m venv --clear build/lowest
-	build/lowest/bin/python -m pip install --quiet --upgrade pip
-	build/lowest/bin/python -m pip install --quiet --constraint constraints.txt --constraint constraints-lowest.txt \
+	build/lowest/bin/python -m pip install -qq --upgrade pip
+	build/lowest/bin/python -m pip install -qq --constraint constraints.txt --constraint constraints-lowest.txt \
 		--editable '.[test,langchain,llama-index]' langchain langchain-classic
 	build/lowest/bin/python -m pytest -W default tests/integrations/test_behaviours.py \
 		tests/integrations/test_llama_index.py tests/integrations/test_langchain.py
