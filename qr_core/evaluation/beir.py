@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qr_core.errors import InputError
+from qr_core.evaluation.work import Pool
 from qr_core.inputs import json_lines, read_text
 from qr_core.types import Document
 
@@ -28,15 +29,6 @@ class BeirSet:
     corpus: Mapping[str, Document]
     queries: Mapping[str, str]
     qrels: Mapping[str, Mapping[str, int]]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One query's candidates, in the order in which a system is handed them."""
-
-    query_id: str
-    query: str
-    documents: tuple[Document, ...]
 
 
 _GRADE = re.compile(r"^\s*-?[0-9]{1,6}\s*$")

@@ -36,8 +36,8 @@ from qr_core.cli_common import (
 from qr_core.errors import InputError
 
 if TYPE_CHECKING:
-    from qr_core.evaluation.beir import Pool
     from qr_core.evaluation.systems import System
+    from qr_core.evaluation.work import Pool
     from qr_core.scorer import QRScorer
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
-from qr_core.evaluation.beir import Pool
+from qr_core.evaluation.work import Pool
 from qr_core.inputs import read_text
 from qr_core.types import Document
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qr_core.evaluation.beir import Pool
 from qr_core.evaluation.metrics import Run
+from qr_core.evaluation.work import Pool
 
 
 def write_report(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run], pools: Sequence[Pool]) -> None:

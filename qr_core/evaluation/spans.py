@@ -16,8 +16,8 @@ from typing import Any
 
 from qr_core.chunking import units
 from qr_core.errors import InputError
-from qr_core.evaluation.beir import Pool
 from qr_core.evaluation.systems import System
+from qr_core.evaluation.work import Pool
 from qr_core.inputs import read_text
 from qr_core.pruning import Budget, Candidate, Rendering, select
 from qr_core.reader import ReadCache

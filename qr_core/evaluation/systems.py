@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from qr_core.evaluation.beir import Pool
+from qr_core.evaluation.work import Pool
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
 

@@ -10,6 +10,7 @@ import pytest
 from qr_core import Document, InputError, QRScorer
 from qr_core.evaluation import beir, longcontext, metrics, spans
 from qr_core.evaluation.systems import bm25_system
+from qr_core.evaluation.work import Pool
 from qr_core.pruning import Candidate
 from tests.helpers import GOLDEN
 
@@ -91,10 +92,10 @@ def test_intervals_hold_the_mean():
 def test_bm25_ranks_the_pool():
     documents = tuple(Document(row["text"], row["title"], row["_id"]) for row in CORPUS)
     bm25 = bm25_system()
-    first, second = bm25([beir.Pool("q", "lighthouse", documents), beir.Pool("q", "zebra", documents)])
+    first, second = bm25([Pool("q", "lighthouse", documents), Pool("q", "zebra", documents)])
     assert max(range(4), key=first.__getitem__) == 0
     assert second == [0.0] * 4
-    assert list(bm25([beir.Pool("q", "x", (Document(""), Document("")))])) == [[0.0, 0.0]]
+    assert list(bm25([Pool("q", "x", (Document(""), Document("")))])) == [[0.0, 0.0]]
 
 
 def test_the_command_writes_what_others_need(run, folder, tmp_path):
