@@ -1,0 +1,79 @@
+"""Cross-encoders: models trained to score one query and one document read together.
+
+The strong baseline where one is at hand; sentence-transformers loads and runs it. Knows nothing of other documents of
+a pool: each score depends on its own document alone. Nor of metrics or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from qr_core.checks import encodable
+from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.evaluation.systems import System
+from qr_core.evaluation.work import Pool
+
+BATCH = 32
+_HEADS = ("ForSequenceClassification", "ForCausalLM")
+"""What the classes of models end with that can score as they are: by a trained head, or by the words yes and no."""
+
+
+def cross_encoder_system(model: str) -> System:
+    """A cross-encoder's raw output, title and text joined, on the GPU where there is one.
+
+    A pair longer than the model's limit is cut to it, from the end of the longer of the two (as a rule the document);
+    the limit is the tokenizer's or the model's positions, whichever is less. Scores have no activation: a sigmoid
+    would make the best documents equal.
+
+    Parameters
+    ----------
+    model : str
+        Folder or hub id of a sequence classifier with one label. Its weights must be safetensors, and code from its
+        repository does not run. Offline (`HF_HUB_OFFLINE=1`) only what was downloaded before is found.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When sentence-transformers is not installed.
+    ModelLoadError
+        When the weights are missing or broken, or are those of no cross-encoder.
+    NonFiniteError
+        While ranking, when a score is not finite.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    try:
+        encoder = CrossEncoder(
+            model,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+            activation_fn=torch.nn.Identity(),
+        )
+    except Exception as error:  # OSError, ValueError and what else the libraries below have
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelLoadError(
+            f"cannot load the cross-encoder {model}: {reason.rstrip('.')} "
+            "(pass its folder, or a hub id that is downloaded or can be: HF_HUB_OFFLINE forbids that)"
+        ) from error
+    classes = encoder.config.architectures or []
+    if len(encoder) == 1 and classes and not any(name.endswith(_HEADS) for name in classes):
+        # It would load, with a head of random numbers.
+        raise ModelLoadError(f"{model} is a {classes[0]} without a head that scores pairs: pass a cross-encoder")
+    if encoder.num_labels != 1:
+        raise ModelLoadError(f"{model} gives {encoder.num_labels} numbers for a pair: pass a cross-encoder with one")
+
+    def scores(pool: Pool) -> list[float]:
+        texts = [f"{d.title}\n{d.text}" if d.title else d.text for d in pool.documents]
+        pairs = [(encodable(pool.query), encodable(text)) for text in texts]
+        found = [float(score) for score in encoder.predict(pairs, batch_size=BATCH, show_progress_bar=False)]
+        if not all(map(math.isfinite, found)):
+            raise NonFiniteError(f"the cross-encoder {model} gave a score that is not finite: check its weights")
+        return found
+
+    def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
+        return map(scores, pools)
+
+    return run
