@@ -9,6 +9,7 @@ Knows nothing of how parts are selected.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +36,7 @@ MAX_TOKENS = 2048
 MAX_NEW_TOKENS = 256
 TIMEOUT_SECONDS = 120.0
 RETRIES = 2
+PAUSE_SECONDS = 0.5
 
 
 class Generator(Protocol):
@@ -188,10 +190,14 @@ class LocalGenerator:
         return set() if found is None else {found} if isinstance(found, int) else set(found)
 
 
+class MalformedReplyError(GenerationError):
+    """An endpoint's reply is not a chat completion, or holds no text."""
+
+
 class EndpointGenerator:
     """Any server that speaks the OpenAI chat protocol (needs the `openai` package).
 
-    Time-outs, 429 and server errors are tried again, with growing pauses, before they are reported.
+    Time-outs, 429, server errors and malformed replies are tried again, with growing pauses, before they are reported.
 
     Parameters
     ----------
@@ -230,6 +236,7 @@ class EndpointGenerator:
             raise InputError(f"endpoint {url!r} is no http:// or https:// address")
         self.url = url
         self._model = model
+        self._retries = retries
         key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
         self._client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
 
@@ -240,6 +247,14 @@ class EndpointGenerator:
 
     def generate(self, message: str, max_new_tokens: int = MAX_NEW_TOKENS) -> str:
         """The endpoint's answer at temperature 0."""
+        for number in range(self._retries):
+            try:
+                return self._completed(message, max_new_tokens)
+            except MalformedReplyError:  # all else the client has tried again itself, or is not worth it
+                time.sleep(PAUSE_SECONDS * 2**number)
+        return self._completed(message, max_new_tokens)
+
+    def _completed(self, message: str, max_new_tokens: int) -> str:
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
         try:
@@ -263,11 +278,11 @@ class EndpointGenerator:
                 f"{self.url} answered with status {error.status_code}: {error.message[:200]}"
             ) from error
         except (OpenAIError, AttributeError, IndexError, RecursionError, TypeError, ValueError) as error:
-            raise GenerationError(
+            raise MalformedReplyError(
                 f"the reply of {self.url} is not a chat completion ({type(error).__name__})"
             ) from error
         if not isinstance(text, str):
-            raise GenerationError(f"the reply of {self.url} holds no text")
+            raise MalformedReplyError(f"the reply of {self.url} holds no text")
         return text.strip()
 
     def _only_model(self) -> str:

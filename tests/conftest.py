@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
 from qr_core.cli import main
+from qr_core.generation import EndpointGenerator
+from tests.stub_endpoint import serving
 
 torch.set_num_threads(1)  # tiny models run slower on more
 
@@ -78,3 +80,26 @@ def run(monkeypatch, capsys):
         return int(left.value.code or 0), captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def stub():
+    """A server that speaks the OpenAI chat protocol; see `tests/stub_endpoint.py`."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def endpoint(stub, monkeypatch):
+    """Make generators for the stub, or for another server, that hardly pause between tries."""
+    monkeypatch.setattr("qr_core.generation.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    made = []
+
+    def make(server=stub, **options) -> EndpointGenerator:
+        made.append(EndpointGenerator(server.url, **options))
+        return made[-1]
+
+    yield make
+    for generator in made:
+        generator._client.close()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import ContextLengthError, GenerationError, InputError, QRScorer
 from qr_core.generation import EndpointGenerator, LocalGenerator, ask
 from tests.helpers import GOLDEN
+from tests.stub_endpoint import completion
 
 TEXT = "The ferry leaves at seven. " * 3 + "Bread is baked on Fridays. " * 3 + "The ferry is painted blue."
 QUERY = "What colour is the ferry?"
@@ -59,69 +55,6 @@ def test_an_answer_must_fit_the_context():
     generator = LocalGenerator.from_pretrained(GOLDEN / "tiny-llama", device="cpu")
     with pytest.raises(ContextLengthError, match="lower max_tokens"):
         generator.generate("word " * 20, 10**6)
-
-
-class Stub(BaseHTTPRequestHandler):
-    """Answers each request with the next (status, body, seconds) of the server's script; the last one repeats."""
-
-    def do_GET(self):
-        self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append(body)
-        script = self.server.script
-        status, answer, seconds = script.pop(0) if len(script) > 1 else script[0]
-        time.sleep(seconds)
-        self.reply(status, answer)
-
-    def reply(self, status, answer):
-        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.send_header("Retry-After", "0")
-            self.end_headers()
-            self.wfile.write(raw)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-
-    def log_message(self, *_):
-        pass
-
-
-def completion(text):
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return {"id": "1", "object": "chat.completion", "created": 1, "model": "stub", "choices": [choice]}
-
-
-@pytest.fixture
-def stub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
-    server.script, server.seen, server.models = [(200, completion(" Blue. "), 0)], [], ["stub"]
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def endpoint(stub):
-    made = []
-
-    def make(**options):
-        made.append(EndpointGenerator(stub.url, **options))
-        return made[-1]
-
-    yield make
-    for generator in made:
-        generator._client.close()
 
 
 def test_an_endpoint_answers_from_the_selected_parts(embedded, stub, endpoint):
@@ -185,6 +118,19 @@ def test_a_time_out_is_tried_again(stub, endpoint):
     with pytest.raises(GenerationError, match="did not answer in time"):
         endpoint(model="stub", timeout=0.3, retries=2).generate("q")
     assert len(stub.seen) == 3
+
+
+@pytest.mark.parametrize(
+    "step", [(200, b"<html>busy</html>", 0), (200, {"choices": []}, 0), (200, completion(None), 0)]
+)
+def test_a_malformed_reply_is_tried_again(stub, endpoint, step):
+    stub.script = [step, step, (200, completion("Blue."), 0)]
+    assert endpoint(model="stub").generate("q") == "Blue."
+    stub.script = [step]
+    stub.seen.clear()
+    with pytest.raises(GenerationError, match="the reply of"):
+        endpoint(model="stub", retries=1).generate("q")
+    assert len(stub.seen) == 2
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b"<html>busy</html>", b'{"choices": [{"message":', b"\xff\xfe"])
