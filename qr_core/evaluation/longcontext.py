@@ -8,27 +8,60 @@ Each may end in `.gz`. Knows nothing of scorers or metrics.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
+from qr_core.evaluation.rows import as_id, id_of, read_list, title_of
 from qr_core.evaluation.work import Pool
-from qr_core.inputs import read_text
 from qr_core.types import Document
 
 LAYOUTS = (("books.json", "claims.json", "book"), ("meetings.json", "queries.json", "meeting"))
+"""Names of the contexts' file, of the questions' file, and of the field that joins them."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One entry of a file.
+
+    Attributes
+    ----------
+    pool : Pool
+    gold : tuple of str
+        Ids of the paragraphs that answer, at least one.
+    row : mapping
+        All fields of the entry.
+    where : str
+        File and entry, for errors.
+    """
+
+    pool: Pool
+    gold: tuple[str, ...]
+    row: Mapping[str, Any]
+    where: str
 
 
 def read_long_contexts(
     path: Path, problems: dict[str, str] | None = None
 ) -> tuple[list[Pool], dict[str, dict[str, int]]]:
-    """Pools and judgements; pools over the same context share one tuple of documents and follow each other.
+    """Pools and judgements; see `read_questions`."""
+    questions = read_questions(path, problems=problems)
+    qrels = {question.pool.query_id: dict.fromkeys(question.gold, 1) for question in questions}
+    return [question.pool for question in questions], qrels
+
+
+def read_questions(
+    path: Path, layouts: Sequence[tuple[str, str, str]] = LAYOUTS, problems: dict[str, str] | None = None
+) -> list[Question]:
+    """Questions; those over equal contexts share one tuple of documents and follow each other.
 
     Parameters
     ----------
     path : Path
+    layouts : sequence of (str, str, str)
+        Folders that are accepted.
     problems : dict, optional
         Filled with what is wrong with single questions, by id, which are then left out; without it they are errors.
 
@@ -38,71 +71,76 @@ def read_long_contexts(
         Naming the file and the entry at fault.
     """
     if path.is_dir():
-        contexts, questions, key, origin = _folder(path)
+        contexts, rows, key, origin = _folder(path, layouts)
     else:
-        rows = _rows(path)
-        questions = [{**row, "context": str(number)} for number, row in enumerate(rows)]
-        contexts = {str(number): row for number, row in enumerate(rows)}
+        flat = read_list(path)
+        rows = [{**row, "context": str(number)} for number, row in enumerate(flat)]
+        contexts = {str(number): row for number, row in enumerate(flat)}
         key, origin = "context", path
     documents: dict[str, tuple[Document, ...]] = {}
-    pools: list[Pool] = []
-    qrels: dict[str, dict[str, int]] = {}
-    for number, row in enumerate(questions):
-        query_id = str(row.get("idx", number))
+    order: dict[tuple[Document, ...], tuple[Document, ...]] = {}
+    found: dict[str, Question] = {}
+    for number, row in enumerate(rows):
+        query_id, where = str(number), f"{origin}, entry {number}"
         try:
-            name = str(row.get(key))
+            query_id = as_id(row.get("idx", number), "idx")
+            name = id_of(row, key)
             if name not in contexts:
                 raise InputError(f"there is no {key} {name!r}")
             if name not in documents:
-                documents[name] = _paragraphs(contexts[name], f"{key} {name}")
-            if query_id in qrels:
+                read = _paragraphs(contexts[name], f"{key} {name}")
+                documents[name] = order.setdefault(read, read)
+            if query_id in found:
                 raise InputError(f"idx {query_id!r} stands twice")
             query, golds = _question(row, documents[name])
         except InputError as error:
             if problems is None:
-                raise InputError(f"{origin}, entry {number}: {error}") from error
-            problems[f"{query_id} (entry {number})" if query_id in qrels else query_id] = str(error)
+                raise InputError(f"{where}: {error}") from error
+            problems[f"{query_id} (entry {number})" if query_id in found else query_id] = str(error)
             continue
-        pools.append(Pool(query_id, query, documents[name]))
-        qrels[query_id] = dict.fromkeys(golds, 1)
-    order = {id(shared): number for number, shared in enumerate(documents.values())}
-    return sorted(pools, key=lambda pool: order[id(pool.documents)]), qrels
+        found[query_id] = Question(Pool(query_id, query, documents[name]), tuple(golds), row, where)
+    places = {id(shared): number for number, shared in enumerate(order.values())}
+    return sorted(found.values(), key=lambda question: places[id(question.pool.documents)])
 
 
 def _question(row: Mapping[str, Any], documents: tuple[Document, ...]) -> tuple[str, list[str]]:
-    query, golds = row.get("question"), row.get("gt_docs")
-    if not isinstance(query, str) or not query.strip() or not isinstance(golds, list) or not golds:
+    query, listed = row.get("question"), row.get("gt_docs")
+    if not isinstance(query, str) or not query.strip() or not isinstance(listed, list) or not listed:
         raise InputError("expected a 'question' and a list 'gt_docs' that is not empty")
+    golds = [as_id(gold, "gt_docs") for gold in listed]
     known = {str(document.id) for document in documents}
-    absent = [gold for gold in golds if str(gold) not in known]
+    absent = [gold for gold in golds if gold not in known]
     if absent:
         raise InputError(f"gold paragraph {absent[0]!r} is not in its context")
-    return query, [str(gold) for gold in golds]
+    return query, golds
 
 
-def _folder(path: Path) -> tuple[dict[str, Mapping[str, Any]], list[Any], str, Path]:
-    for contexts_name, questions_name, key in LAYOUTS:
+def _folder(
+    path: Path, layouts: Sequence[tuple[str, str, str]]
+) -> tuple[dict[str, Mapping[str, Any]], list[dict[str, Any]], str, Path]:
+    for contexts_name, questions_name, key in layouts:
         found = [_existing(path / name) for name in (contexts_name, questions_name)]
         if found[0] and found[1]:
-            return {str(row.get(key)): row for row in _rows(found[0])}, _rows(found[1]), key, found[1]
-    wanted = " or ".join(f"{a} and {b}" for a, b, _ in LAYOUTS)
-    raise InputError(f"{path} has neither {wanted} (or .json.gz)")
+            return _contexts(found[0], key), read_list(found[1]), key, found[1]
+    wanted = " or ".join(f"{a} and {b}" for a, b, _ in layouts)
+    raise InputError(f"{path} does not hold {wanted} (or .json.gz)")
 
 
 def _existing(path: Path) -> Path | None:
     return next((p for p in (path, path.with_name(f"{path.name}.gz")) if p.is_file()), None)
 
 
-def _rows(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path} is not a list of objects")
-    return rows
+def _contexts(path: Path, key: str) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for number, row in enumerate(read_list(path)):
+        try:
+            name = id_of(row, key)
+            if name in found:
+                raise InputError(f"{key} {name!r} stands twice")
+        except InputError as error:
+            raise InputError(f"{path}, entry {number}: {error}") from error
+        found[name] = row
+    return found
 
 
 def _paragraphs(context: Mapping[str, Any], where: str) -> tuple[Document, ...]:
@@ -113,10 +151,9 @@ def _paragraphs(context: Mapping[str, Any], where: str) -> tuple[Document, ...]:
     for number, paragraph in enumerate(paragraphs):
         if not isinstance(paragraph, dict) or not isinstance(paragraph.get("paragraph_text"), str):
             raise InputError(f"{where}, paragraph {number}: 'paragraph_text' is missing or not a string")
-        title = paragraph.get("title") or None
-        documents.append(
-            Document(
-                paragraph["paragraph_text"], None if title is None else str(title), str(paragraph.get("idx", number))
-            )
-        )
+        try:
+            key = as_id(paragraph.get("idx", number), "idx")
+            documents.append(Document(paragraph["paragraph_text"], title_of(paragraph), key))
+        except InputError as error:
+            raise InputError(f"{where}, paragraph {number}: {error}") from error
     return tuple(documents)
