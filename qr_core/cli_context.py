@@ -181,13 +181,11 @@ def ask(
         answering = generation.LocalGenerator(scorer.source, scorer.model_name)
         if model is None:
             err.print("the embedded model answers: it is too small to do so sensibly; name another with --generator")
-    elif generator.startswith(("http://", "https://")):
-        answering = generation.EndpointGenerator(generator, generator_model, timeout=timeout)
     else:
-        if generator_model is not None:
+        if generator_model is not None and not generator.startswith(("http://", "https://")):
             raise InputError("--generator-model goes with an address; --generator names the model itself")
         more: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
-        answering = generation.LocalGenerator.from_pretrained(generator, **more)
+        answering = generation.generator_of(generator, generator_model, timeout, **more)
     with reading() as progress:
         answer = generation.ask(
             scorer,

@@ -292,6 +292,32 @@ class EndpointGenerator:
         return listed[0]
 
 
+def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_SECONDS, **options: Any) -> Generator:
+    """A generator from what a person names it by: an address, or a model's hub id or folder.
+
+    Parameters
+    ----------
+    name : str
+        `http://` or `https://` begin an address.
+    model : str, optional
+        Which model an address should use.
+    options
+        Of `LocalGenerator.from_pretrained`; an address has no use for them.
+
+    Raises
+    ------
+    InputError
+        When `model` is given although `name` is a model itself.
+    ModelLoadError
+        When config or tokenizer are missing or broken.
+    """
+    if name.startswith(("http://", "https://")):
+        return EndpointGenerator(name, model, timeout=timeout)
+    if model is not None:
+        raise InputError(f"{name} names a model itself: the name of another goes with an address only")
+    return LocalGenerator.from_pretrained(name, **options)
+
+
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)

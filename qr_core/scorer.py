@@ -12,7 +12,7 @@ import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import as_file, files
@@ -271,17 +271,26 @@ class QRScorer:
 
         Parameters and errors are those of `rank`. All jobs are checked before the first one runs.
         """
+        return list(self.rank_each(jobs, top_k=top_k, order=order, progress=progress))
+
+    def rank_each(
+        self,
+        jobs: Iterable[tuple[str, Iterable[DocumentLike]]],
+        *,
+        top_k: int | None = None,
+        order: Order = "given",
+        progress: Progress | None = None,
+    ) -> Iterator[Ranking]:
+        """`rank_many`, with each ranking handed out as soon as it is made."""
         check_whole_number("top_k", top_k)
         check_one_of("order", order, Order)
         cache, before = ReadCache(), None
-        rankings = []
         for query, documents in checked_jobs(jobs):
             if documents != before:
                 cache, before = ReadCache(), documents
             pieces = whole_documents(documents)
             found = self._survey(query, documents, pieces, pieces, order, cache, progress)
-            rankings.append(self._ranking(query, documents, found, top_k))
-        return rankings
+            yield self._ranking(query, documents, found, top_k)
 
     def prune(
         self,

@@ -109,7 +109,7 @@ def pools_from_candidates(data: BeirSet, candidates: Mapping[str, Sequence[str]]
     InputError
         When a judged query has no candidates, or a candidate is not in the corpus.
     """
-    pools = []
+    pools, whole = [], tuple(data.corpus.values())
     for query_id in data.qrels:
         if query_id not in candidates or query_id not in data.queries:
             what = "candidates" if query_id in data.queries else "text"
@@ -118,7 +118,7 @@ def pools_from_candidates(data: BeirSet, candidates: Mapping[str, Sequence[str]]
         unknown = [key for key in keys if key not in data.corpus]
         if unknown:
             raise InputError(f"candidate {unknown[0]} of query {query_id} is not in the corpus")
-        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys)))
+        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys), whole))
     return pools
 
 
@@ -134,7 +134,7 @@ def pools_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[Pool], int
     for key, document in data.corpus.items():
         by_title[document.title].append(key)
     rng = random.Random(seed)
-    pools, left_out = [], 0
+    pools, left_out, whole = [], 0, tuple(data.corpus.values())
     for query_id, judged in data.qrels.items():
         absent = [key for key in judged if key not in data.corpus]
         if query_id not in data.queries or absent:
@@ -147,5 +147,5 @@ def pools_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[Pool], int
             continue
         keys = golds + rng.sample(others, max(0, size - len(golds)))
         rng.shuffle(keys)
-        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys)))
+        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys), whole))
     return pools, left_out

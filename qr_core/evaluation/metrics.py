@@ -1,36 +1,92 @@
-"""Metrics: ir-measures over runs, with bootstrap intervals.
+"""Metrics: ir-measures over runs, with bootstrap intervals and paired comparisons.
+
+As in trec_eval: equal scores are ordered by document id, descending (not by the candidates' order); a document that is
+not judged is not relevant; recall and the ideal list of nDCG count every judged document of the query, also those
+outside the pool. nDCG has linear gain (the grade) unless exponential gain (2^grade - 1) is asked for.
 
 Knows nothing of how a run was made.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-MEASURES = {"beir": ("nDCG@10", "R@5"), "longcontext": ("R@3", "R@5", "R@10", "nDCG@10")}
-"""By task, in ir-measures' names."""
+from qr_core.errors import InputError
+from qr_core.evaluation.work import Qrels
+
+MEASURES = {
+    "beir": ("nDCG@10", "R@5"),
+    "longcontext": ("R@3", "R@5", "R@10", "nDCG@10"),
+    "longmemeval": ("R@5", "R@10", "nDCG@10"),
+    "clipper": ("R@3", "R@5", "nDCG@10"),
+    "multihop": ("R@2", "R@5", "All@2", "All@5"),
+    "niah": ("Success@1", "R@3", "RR"),
+}
+"""By task, in ir-measures' names; `All@k` is 1 where all relevant documents are among the first k, else 0."""
 RESAMPLES = 2000
+PERMUTATIONS = 9999
 
 Run = Mapping[str, Mapping[str, float]]
 """Score of each document, by query id and document id."""
+_ALL = re.compile(r"All@([1-9][0-9]*)")
+_BETWEEN = re.compile(r",(?![^()]*\))")
 
 
-def per_query(run: Run, qrels: Mapping[str, Mapping[str, int]], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each measure's value for each query of `run`, as trec_eval computes it.
+def parse(listed: str) -> tuple[str, ...]:
+    """Names of measures from a comma-separated list, checked.
 
-    nDCG has linear gain, and its ideal list holds every judged document of the query, also those outside the pool.
+    Raises
+    ------
+    InputError
+        When ir-measures cannot compute one of them.
     """
     import ir_measures
 
-    judged = {query: dict(qrels[query]) for query in run}
-    measures = [ir_measures.parse_measure(name) for name in names]
-    values: dict[str, dict[str, float]] = {name: {} for name in names}
-    for metric in ir_measures.iter_calc(measures, judged, {query: dict(scores) for query, scores in run.items()}):
-        values[str(metric.measure)][metric.query_id] = float(metric.value)
-    return values
+    names = tuple(name.strip() for name in _BETWEEN.split(listed) if name.strip())
+    for name in names:
+        try:
+            measure = ir_measures.parse_measure(_source(name))
+            known = any(p.is_available() and p.supports(measure) for p in ir_measures.DefaultPipeline.providers)
+        except (AttributeError, NameError, SyntaxError, TypeError, ValueError):
+            known = False
+        if not known:
+            raise InputError(f"no measure {name!r}: use names such as nDCG@10, R@5, R(rel=2)@5, RR, Success@1, All@2")
+    if not names:
+        raise InputError("--measures names none")
+    return names
+
+
+def _source(name: str) -> str:
+    found = _ALL.fullmatch(name)
+    return f"R@{found[1]}" if found else name
+
+
+def per_query(
+    run: Run, qrels: Qrels, names: Sequence[str], exponential_gain: bool = False
+) -> dict[str, dict[str, float]]:
+    """Each measure's value for each judged query of `run`, as trec_eval computes it."""
+    import ir_measures
+
+    judged = {query: dict(qrels[query]) for query in run if query in qrels}
+    scores = {query: dict(run[query]) for query in judged}
+    measures = {_source(name): ir_measures.parse_measure(_source(name)) for name in names}
+    values: dict[str, dict[str, float]] = {source: {} for source in measures}
+    for graded in (False, True):  # the gain must not change what counts as relevant for the other measures
+        some = [m for m in measures.values() if (m.NAME == "nDCG") is graded]
+        grades = judged
+        if graded and exponential_gain:
+            grades = {query: {key: 2 ** max(0, g) - 1 for key, g in row.items()} for query, row in judged.items()}
+        names_of = {measure: source for source, measure in measures.items()}
+        for metric in ir_measures.iter_calc(some, grades, scores) if some else ():
+            values[names_of[metric.measure]][metric.query_id] = float(metric.value)
+    return {
+        name: {q: float(v == 1.0) if _ALL.fullmatch(name) else v for q, v in values[_source(name)].items()}
+        for name in names
+    }
 
 
 def summary(values: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
@@ -41,3 +97,32 @@ def summary(values: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
     drawn = np.random.default_rng(seed).integers(0, sample.size, (RESAMPLES, sample.size))
     low, high = np.percentile(sample[drawn].mean(axis=1), [2.5, 97.5])
     return {"mean": float(sample.mean()), "low": float(low), "high": float(high), "queries": int(sample.size)}
+
+
+def difference(ours: Mapping[str, float], baseline: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
+    """Paired comparison over the queries that both have.
+
+    Returns
+    -------
+    dict
+        As `summary`, of the differences, and `p`: two-sided, from 9,999 random changes of their signs (all of them
+        where there are fewer), not corrected for the number of comparisons.
+    """
+    from scipy.stats import permutation_test
+
+    both = sorted(set(ours) & set(baseline))
+    found = summary({query: ours[query] - baseline[query] for query in both}, seed)
+    if len(both) < 2:
+        return {**found, "p": None}
+    sides = [np.array([side[query] for query in both]) for side in (ours, baseline)]
+    rng = np.random.default_rng(seed)
+    tested = permutation_test(
+        sides,
+        lambda a, b, axis: (a - b).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=PERMUTATIONS,
+        vectorized=True,
+        rng=rng,
+        batch=512,
+    )
+    return {**found, "p": float(tested.pvalue)}

@@ -1,29 +1,226 @@
-"""Reports: what an evaluation leaves in a folder, so that others can be measured on the same work.
+"""Report: what an evaluation leaves in a folder, for people and for those who measure others on the same work.
+
+    metrics.json             everything that is told below, as data
+    report.md, report.html   tables and plots; the HTML needs no other file
+    per-query.csv            every measure and the seconds of every query, by system
+    <system>.trec            a TREC run; equal scores keep the order of the candidates
+    pools.jsonl              the candidates of each query, in the order in which systems were handed them
+    work/                    what has been done so far, by system; an interrupted run goes on from it
 
 Knows nothing of how the numbers came about.
 """
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from qr_core.evaluation import plots
+from qr_core.evaluation.evaluate import Results
 from qr_core.evaluation.metrics import Run
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.runner import file_name
+from qr_core.evaluation.work import Work
+
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .7rem;border-bottom:1px solid #ccc}"
+    "td+td,th+th{text-align:right}img{max-width:100%}"
+)
 
 
-def write_report(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run], pools: Sequence[Pool]) -> None:
-    """Write `metrics.json`, `pools.jsonl`, and a TREC run per system; equal scores keep the pool's order."""
+def write_report(folder: Path, results: Results, work: Work) -> None:
+    """Write all files but `work/`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    with (folder / "pools.jsonl").open("w", encoding="utf-8") as lines:
-        for pool in pools:
-            row = {"query-id": pool.query_id, "candidates": [d.id for d in pool.documents]}
+    (folder / "metrics.json").write_text(json.dumps(results.report, indent=2) + "\n", encoding="utf-8")
+    _write_pools(folder / "pools.jsonl", work)
+    for name, run in results.runs.items():
+        _write_run(folder / f"{file_name(name)}.trec", file_name(name), run)
+    _write_values(folder / "per-query.csv", results)
+    pictures = dict(_pictures(results, work))
+    for name, picture in pictures.items():
+        (folder / name).write_bytes(picture)
+    text = markdown(results.report, list(pictures))
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(html(text, pictures), encoding="utf-8")
+
+
+def _write_pools(path: Path, work: Work) -> None:
+    """Texts as well where the task made them: nobody else could have the same."""
+    with path.open("w", encoding="utf-8") as lines:
+        for pool in work.pools:
+            row: dict[str, Any] = {"query-id": pool.query_id, "query": pool.query}
+            row["candidates"] = [str(d.id) for d in pool.documents]
+            if work.grid:
+                row["texts"] = [d.text for d in pool.documents]
             lines.write(json.dumps(row) + "\n")
-    for name, run in runs.items():
-        with (folder / f"{name}.trec").open("w", encoding="utf-8") as lines:
-            for query, scores in run.items():
-                for place, (key, score) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), start=1):
-                    lines.write(f"{query} Q0 {key} {place} {score!r} {name}\n")
+
+
+def _write_run(path: Path, tag: str, run: Run) -> None:
+    with path.open("w", encoding="utf-8") as lines:
+        for query, scores in run.items():
+            for place, (key, score) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), start=1):
+                lines.write(f"{_word(query)} Q0 {_word(key)} {place} {score!r} {tag}\n")
+
+
+def _word(key: str) -> str:
+    """An id without blanks, which would end a column of a run file."""
+    return "_".join(key.split()) or "_"
+
+
+def _write_values(path: Path, results: Results) -> None:
+    measures = list(dict.fromkeys(measure for found in results.values.values() for measure in found))
+    with path.open("w", encoding="utf-8", newline="") as raw:
+        rows = csv.writer(raw)
+        rows.writerow(["system", "query-id", *measures, "seconds"])
+        for name, found in results.values.items():
+            seconds = results.seconds.get(name, {})
+            queries = dict.fromkeys([*seconds, *(query for values in found.values() for query in values)])
+            for query in queries:
+                cells = [found.get(measure, {}).get(query, "") for measure in measures]
+                rows.writerow([name, query, *cells, seconds.get(query, "")])
+
+
+def _pictures(results: Results, work: Work) -> Iterator[tuple[str, bytes]]:
+    systems = results.report["systems"]
+    measures = [m for m in measures_of(systems) if any(isinstance(row.get(m), dict) for row in systems.values())]
+    if not measures:
+        return
+    yield "quality.png", plots.quality(systems, measures[0])
+    if any(row.get("median_seconds") for row in systems.values()):
+        yield "time.png", plots.against_time(systems, measures[0])
+    if work.grid:
+        for name, found in results.values.items():
+            if measures[0] in found:
+                picture = plots.needle_grid(work.grid, found[measures[0]], name, measures[0])
+                yield f"needles-{file_name(name)}.png", picture
+
+
+def measures_of(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every measure that some system has, in order."""
+    return list(
+        dict.fromkeys(k for row in systems.values() for k, v in row.items() if isinstance(v, dict) and "low" in v)
+    )
+
+
+def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+    """The report as Markdown."""
+    systems = report["systems"]
+    measures = measures_of(systems)
+    lines = [f"# {report['task']}: {report['data']}", "", f"{report['queries']} queries, seed {report['seed']}. "]
+    lines[-1] += "Mean and 95% bootstrap interval over queries."
+    rows = [[name, *(_interval(row, m) for m in measures)] for name, row in systems.items()]
+    lines += ["", *_table(["system", *measures], rows)]
+    lines += [
+        "",
+        *(f"- {_cell(name)}: not run: {_cell(row['missing'])}" for name, row in systems.items() if "missing" in row),
+    ]
+    lines += [f"- {_cell(note)}" for note in _failed(systems)] + [
+        f"- {_cell(note)}" for note in report.get("notes", ())
+    ]
+    if report.get("differences"):
+        lines += [
+            "",
+            f"## Against {report['baseline']}",
+            "",
+            "Paired over queries: mean difference, its 95% interval, and",
+        ]
+        lines += ["two-sided p of a sign-flip permutation test, not corrected for the number of comparisons.", ""]
+        rows = [[name, *(_difference(row, m) for m in measures)] for name, row in report["differences"].items()]
+        lines += _table(["system", *measures], rows)
+    if any("answers" in row for row in systems.values()):
+        lines += ["", "## Answers", "", *_answers(systems)]
+    lines += [
+        "",
+        "## Time",
+        "",
+        "Of one process, loading included in the first query; documents that consecutive queries",
+    ]
+    lines += ["share are read once. Memory holds what earlier systems left loaded.", ""]
+    lines += _table(["system", "median s", "p95 s", "mean s", "tokens/s", "peak MiB"], _times(systems))
+    lines += [line for name in pictures for line in ("", f"![{name}]({name})")]
+    lines += ["", "## Configuration", "", "```json"]
+    kept = {key: value for key, value in report.items() if key not in ("systems", "differences")}
+    kept["systems"] = {
+        name: {k: v for k, v in row.items() if not isinstance(v, dict) or k == "replies"}
+        for name, row in systems.items()
+    }
+    return "\n".join([*lines, json.dumps(kept, indent=1), "```", ""])
+
+
+def html(text: str, pictures: Mapping[str, bytes]) -> str:
+    """The report as one HTML page that needs no other file."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    for name, raw in pictures.items():
+        data = f"data:image/png;base64,{base64.b64encode(raw).decode()}"
+        body = body.replace(f'src="{escape(name)}"', f'src="{data}"')
+    title = escape(text.splitlines()[0].lstrip("# "))
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    return f"<!doctype html>\n<html lang=en><head>{head}<style>{STYLE}</style></head><body>\n{body}</body></html>\n"
+
+
+def _cell(value: object) -> str:
+    """Text that stays one cell and is not read as markup."""
+    plain = " ".join(str(value).split())
+    return "".join(f"\\{c}" if c in "\\|`*_[]<>#!" else c for c in plain)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    lines = [f"| {' | '.join(_cell(name) for name in head)} |", f"|{'---|' * len(head)}"]
+    return lines + [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+
+
+def _interval(row: Mapping[str, Any], measure: str) -> str:
+    found = row.get(measure)
+    if not found or found["mean"] is None:
+        return "-"
+    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def _difference(row: Mapping[str, Any], measure: str) -> str:
+    found = row.get(measure)
+    if not found or found["mean"] is None:
+        return "-"
+    p = "" if found["p"] is None else f", p {found['p']:.3f}"
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]{p}"
+
+
+def _failed(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, row in systems.items():
+        answers = row.get("answers", {})
+        for what, found, untried in (
+            ("ranking", row.get("failed"), row.get("untried")),
+            ("answering", answers.get("failures"), answers.get("untried")),
+        ):
+            if found:
+                query, reason = next(iter(found.items()))
+                more = f" and {untried} more were not tried" if untried else ""
+                many = f"{len(found)} queries{more}; the next run tries them again"
+                yield f"{name}: {what} failed for {many}. {query}: {reason}"
+
+
+def _answers(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    counted = {name: row["answers"] for name, row in systems.items() if "answers" in row}
+    kinds = list(dict.fromkeys(kind for found in counted.values() for kind in found["kinds"]))
+    rows = [
+        [name, *(_interval(found["kinds"], kind) for kind in kinds), found["unparsed"], found["failed"]]
+        for name, found in counted.items()
+    ]
+    return _table(["accuracy", *(kind or "all" for kind in kinds), "unparsed", "without verdict"], rows)
+
+
+def _times(systems: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for name, row in systems.items():
+        if not row.get("median_seconds"):
+            continue
+        peak, rate = row.get("peak_memory"), row.get("tokens_per_second")
+        seconds = [f"{row[key]:.3f}" for key in ("median_seconds", "p95_seconds", "seconds_per_query")]
+        rows.append([name, *seconds, f"{rate:,.0f}" if rate else "-", f"{peak / 2**20:,.0f}" if peak else "-"])
+    return rows

@@ -9,7 +9,7 @@ Every system ranks the same units (sentences), and the same rule fills the budge
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ MEASURES = ("recall", "precision", "IoU")
 
 Pruner = Callable[["Corpus", Sequence[str]], Iterable[list[Candidate]]]
 """Ranks one corpus's units for each of several questions."""
+Gold = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Corpus:
 
     name: str
     text: str
-    questions: tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+    questions: tuple[tuple[str, Gold], ...]
 
 
 def read_spans(path: Path) -> list[Corpus]:
@@ -108,6 +109,30 @@ def measure(
         "precision": both / len(kept) if kept else 0.0,
         "IoU": both / len(kept | wanted),
     }
+
+
+def span_pools(corpora: Sequence[Corpus]) -> tuple[list[Pool], dict[str, tuple[Corpus, Gold]]]:
+    """A pool per question, over its whole text, and by query id what is relevant there."""
+    pools, golds = [], {}
+    for corpus in corpora:
+        documents = (Document(corpus.text, id=corpus.name),)
+        for number, (question, gold) in enumerate(corpus.questions):
+            pools.append(Pool(f"{corpus.name}-{number}", question, documents))
+            golds[pools[-1].query_id] = (corpus, gold)
+    return pools, golds
+
+
+def measured(pruner: Pruner, golds: Mapping[str, tuple[Corpus, Gold]]) -> Callable[[Sequence[Pool]], Iterable[Any]]:
+    """Every measure at every budget, for the questions about one text."""
+
+    def handle(pools: Sequence[Pool]) -> Iterable[Any]:
+        corpus, _ = golds[pools[0].query_id]
+        for pool, ranked in zip(pools, pruner(corpus, [pool.query for pool in pools]), strict=True):
+            gold = golds[pool.query_id][1]
+            found = {budget: measure(corpus, gold, ranked, budget) for budget in BUDGETS}
+            yield {"values": {f"{m}@{budget}": found[budget][m] for budget in BUDGETS for m in MEASURES}}
+
+    return handle
 
 
 def limited(corpora: Sequence[Corpus], limit: int | None, rng: Any) -> list[Corpus]:

@@ -1,4 +1,4 @@
-"""Systems that rank pools: attention scorers, BM25 with statistics from the pool alone, and dense encoders.
+"""Systems that rank pools: attention scorers, and baselines that need no language model.
 
 A system is a function from pools that share their documents to one list of scores for each. Knows nothing of metrics
 or files.
@@ -6,12 +6,13 @@ or files.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from qr_core.errors import ModelLoadError
 from qr_core.evaluation.work import Pool
+from qr_core.models import pick_device
 from qr_core.scorer import QRScorer
-from qr_core.types import Order
+from qr_core.types import Document, Order
 
 System = Callable[[Sequence[Pool]], Iterable[list[float]]]
 
@@ -31,7 +32,7 @@ def attention_system(scorer: QRScorer, order: Order, windows: int | None = None)
             longest = max(len(p.ids) for p in scorer.prompts.build([pool.query for pool in pools], []))
             # A little room: windows end at document borders, so an exact share would often need one window more.
             scorer.max_prompt_tokens = None if windows == 1 else int(total / windows * 1.04) + longest
-        for ranking in scorer.rank_many([(pool.query, pool.documents) for pool in pools], order=order):
+        for ranking in scorer.rank_each([(pool.query, pool.documents) for pool in pools], order=order):
             scores = [0.0] * len(ranking)
             for place, hit in enumerate(ranking):  # scores of different rounds do not compare: places do
                 scores[hit.index] = hit.score if ranking.rounds == 1 else float(len(ranking) - place)
@@ -40,36 +41,58 @@ def attention_system(scorer: QRScorer, order: Order, windows: int | None = None)
     return run
 
 
-def bm25_system() -> System:
-    """BM25 (Lucene's form, k1 1.2, b 0.75), English stop words removed, Snowball stemmer, title and text joined."""
-    import bm25s
-    import Stemmer
+def bm25_system(whole: bool = False) -> System:
+    """BM25; see `qr_core.evaluation.bm25`.
 
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for every debug line
-    stemmer = Stemmer.Stemmer("english")
+    Parameters
+    ----------
+    whole : bool
+        Word statistics come from the whole collection where it is known, not from the pool alone.
+    """
+    from qr_core.evaluation.bm25 import Bm25
 
-    def tokens(texts: list[str]) -> list[list[str]]:
-        found = bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
-        return [list(words) for words in found]
+    indexed: tuple[Document, ...] = ()
+    index = Bm25(indexed)
+    places: dict[int, int] = {}
 
     def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
+        nonlocal indexed, index, places
         documents = pools[0].documents
-        texts = tokens([f"{document.title or ''} {document.text}" for document in documents])
-        index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
-        if any(texts):
-            index.index(texts, show_progress=False)
+        wanted = (whole and pools[0].collection) or documents
+        if wanted is not indexed:
+            indexed, index = wanted, Bm25(wanted)
+            places = {id(document): place for place, document in enumerate(wanted)}
         for pool in pools:
-            known = [word for word in tokens([pool.query])[0] if word in index.vocab_dict] if any(texts) else []
-            yield [float(s) for s in index.get_scores(known)] if known else [0.0] * len(documents)
+            scores = index.scores(pool.query)
+            yield [scores[places[id(document)]] for document in documents]
+
+    return run
+
+
+def given_system() -> System:
+    """The candidates as they come."""
+
+    def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
+        for pool in pools:
+            yield [float(place) for place in range(len(pool.documents), 0, -1)]
 
     return run
 
 
 def dense_system(model: str) -> System:
-    """Cosine similarity of a sentence-transformers model's embeddings, title and text joined."""
+    """Cosine similarity of a sentence-transformers model's embeddings, title and text joined.
+
+    Raises
+    ------
+    ModelLoadError
+        When its weights cannot be loaded.
+    """
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(model, device="cpu")
+    try:
+        encoder = SentenceTransformer(model, device=str(pick_device(None)), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"cannot load the encoder {model}: {str(error).splitlines()[0]}") from error
 
     def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
         texts = [f"{d.title}\n{d.text}" if d.title else d.text for d in pools[0].documents]

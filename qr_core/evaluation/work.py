@@ -16,11 +16,18 @@ Qrels = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Pool:
-    """One query's candidates, in the order in which a system is handed them."""
+    """One query's candidates, in the order in which a system is handed them.
+
+    Attributes
+    ----------
+    collection : tuple of Document
+        All documents that the candidates were chosen from, where they are known.
+    """
 
     query_id: str
     query: str
     documents: tuple[Document, ...]
+    collection: tuple[Document, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -65,9 +72,12 @@ class Work:
         By query id, for tasks with generation.
     notes : tuple of str
         What a reader of the results must know, such as how many questions were left out and why.
+    grid : mapping of str to (int, float)
+        Of a needle grid: tokens and depth, by query id.
     """
 
     pools: list[Pool]
     qrels: Qrels
     expected: Mapping[str, Expected] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    grid: Mapping[str, tuple[int, float]] = field(default_factory=dict)

@@ -1,0 +1,58 @@
+"""BM25, as a baseline and to find candidates: English stop words removed, Snowball stemmer, title and text joined.
+
+bm25s in Lucene's form, k1 1.2, b 0.75. Knows nothing of queries' judgements.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from qr_core.evaluation.beir import BeirSet
+from qr_core.types import Document
+
+
+class Bm25:
+    """An index over some documents.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        Word statistics are theirs alone.
+    """
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        import bm25s
+        import Stemmer
+
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for every debug line
+        self._tokenize, self._stemmer = bm25s.tokenize, Stemmer.Stemmer("english")
+        self._count = len(documents)
+        words = self._words([f"{document.title or ''} {document.text}" for document in documents])
+        self._index: Any = None
+        if any(words):
+            self._index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
+            self._index.index(words, show_progress=False)
+
+    def _words(self, texts: list[str]) -> list[list[str]]:
+        found = self._tokenize(texts, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False)
+        return [list(words) for words in found]
+
+    def scores(self, query: str) -> list[float]:
+        """A score for each document, in their order; 0 without a word in common."""
+        known = [w for w in self._words([query])[0] if w in self._index.vocab_dict] if self._index is not None else []
+        return [float(s) for s in self._index.get_scores(known)] if known else [0.0] * self._count
+
+
+def candidates(data: BeirSet, depth: int) -> dict[str, list[str]]:
+    """The best `depth` documents of the whole corpus for each judged query, best first; equal ones in corpus order."""
+    keys = list(data.corpus)
+    index = Bm25([data.corpus[key] for key in keys])
+    found = {}
+    for query_id in data.qrels:
+        if query_id in data.queries:
+            scores = index.scores(data.queries[query_id])
+            best = sorted(range(len(keys)), key=lambda n, scores=scores: -scores[n])[:depth]  # type: ignore[misc]
+            found[query_id] = [keys[n] for n in best]
+    return found

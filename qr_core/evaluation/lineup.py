@@ -1,0 +1,217 @@
+"""Line-up: which systems take part, each with what the record says of it and how it is made.
+
+Knows nothing of tasks or results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qr_core.errors import InputError, ModelLoadError
+from qr_core.evaluation.systems import System, attention_system, bm25_system, dense_system, given_system
+from qr_core.scorer import QRScorer
+from qr_core.types import Order
+
+ATTENTION = ("qr", "all", "random-heads", "retrieval-heads")
+KNOWN = (*ATTENTION, "given", "bm25", "dense", "cross-encoder", "rankgpt", "full-context")
+NEEDS = {
+    "retrieval-heads": ("retrieval_heads", "--retrieval-heads, a head set"),
+    "dense": ("dense_model", "--dense-model, the name or folder of a sentence-transformers model"),
+    "cross-encoder": ("cross_encoder_model", "--cross-encoder-model, the name or folder of one"),
+    "rankgpt": ("ranker", "--ranker, a chat model's name or folder, or an OpenAI-compatible address"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What systems are made from; see the command's options."""
+
+    model: str | None = None
+    heads: str | None = None
+    retrieval_heads: str | None = None
+    template: Any = None
+    device: str | None = None
+    dtype: str = "auto"
+    calibrate: bool | None = None
+    filter_tokens: bool = True
+    max_prompt_tokens: int | None = None
+    num_heads: int | None = None
+    max_layer: int | None = None
+    draws: int = 5
+    seed: int = 0
+    order: Order = "given"
+    windows: tuple[int, ...] = ()
+    bm25_whole: bool = False
+    dense_model: str | None = None
+    cross_encoder_model: str | None = None
+    ranker: str | None = None
+    ranker_model: str | None = None
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One system.
+
+    Attributes
+    ----------
+    name : str
+    about : dict
+        What decides its results, as plain data.
+    make : callable, optional
+        Loads it; raises ModelLoadError when weights are missing. None for full context, which ranks nothing.
+    scorer : QRScorer, optional
+        Of attention systems.
+    missing : str
+        Why it cannot take part.
+    replies : callable, optional
+        What a generator's replies were like, so far.
+    """
+
+    name: str
+    about: dict[str, Any] = field(default_factory=dict)
+    make: Callable[[], System] | None = None
+    scorer: QRScorer | None = None
+    missing: str = ""
+    replies: Callable[[], dict[str, int]] | None = None
+
+
+def line_up(names: Sequence[str], settings: Settings) -> list[Entry]:
+    """The systems of these names, and qr once more for each number of windows.
+
+    A system whose model cannot be loaded is listed with the reason.
+
+    Raises
+    ------
+    InputError
+        When a name is not known, or a system lacks the option it needs.
+    HeadSetError
+        When heads do not belong to the model.
+    """
+    unknown = [name for name in names if name not in KNOWN]
+    if unknown or not names:
+        raise InputError(f"no system {unknown[0]!r}: use {', '.join(KNOWN)}" if unknown else "--systems names none")
+    for name in names:
+        option, what = NEEDS.get(name, ("model", ""))
+        if what and getattr(settings, option) is None:
+            raise InputError(f"the system {name} needs {what}")
+    entries: list[Entry] = []
+    for name in dict.fromkeys(names):
+        try:
+            entries += _entries(name, settings)
+        except ModelLoadError as error:
+            entries.append(Entry(name, missing=str(error)))
+    for count in settings.windows:
+        named = f"qr, {count} window{'s' if count > 1 else ''}"
+        try:
+            entries.append(_attention(named, _scorer("qr", settings), settings.order, count))
+        except ModelLoadError as error:
+            entries.append(Entry(named, missing=str(error)))
+    return entries
+
+
+def _entries(name: str, settings: Settings) -> list[Entry]:
+    if name == "random-heads":
+        return [_attention(drawn, s, settings.order) for drawn, s in _random(_scorer("qr", settings), settings)]
+    if name in ATTENTION:
+        return [_attention(name, _scorer(name, settings), settings.order)]
+    if name == "bm25":
+        whole = settings.bm25_whole
+        about = f"BM25, k1 1.2, b 0.75, statistics from {'the whole collection' if whole else 'the pool'}"
+        return [Entry(name, {"model": about}, lambda: bm25_system(whole))]
+    if name == "given":
+        return [Entry(name, {"model": "the candidates as they come"}, given_system)]
+    if name == "dense":
+        model = str(settings.dense_model)
+        return [Entry(name, {"model": _shown(model)}, lambda: dense_system(model))]
+    if name == "cross-encoder":
+        return [_cross_encoder(str(settings.cross_encoder_model))]
+    if name == "rankgpt":
+        return [_rankgpt(settings)]
+    return [Entry(name, {"model": "every document, in the given order"})]
+
+
+def _shown(model: str) -> str:
+    return Path(model).name if Path(model).exists() else model
+
+
+def _scorer(name: str, settings: Settings) -> QRScorer:
+    heads = {"qr": settings.heads, "retrieval-heads": settings.retrieval_heads}.get(name, "all")
+    scorer = QRScorer.from_pretrained(
+        settings.model,
+        heads,
+        template=settings.template,
+        device=settings.device,
+        dtype=settings.dtype,
+        calibrate=settings.calibrate,
+        filter_tokens=settings.filter_tokens,
+        max_prompt_tokens=settings.max_prompt_tokens,
+    )
+    if name == "retrieval-heads" or (settings.num_heads is None and settings.max_layer is None):
+        return scorer
+    return _fewer(scorer, None if name == "all" else settings.num_heads, settings.max_layer)
+
+
+def _fewer(scorer: QRScorer, count: int | None, max_layer: int | None) -> QRScorer:
+    """The first `count` heads of its set that are no deeper than `max_layer`."""
+    heads = [head for head in scorer.heads.heads if max_layer is None or head[0] <= max_layer]
+    if not heads:
+        raise InputError(f"--max-layer {max_layer} leaves none of the heads of {scorer.heads_name}")
+    if count is not None and count > len(heads):
+        raise InputError(f"--num-heads {count}: {scorer.heads_name} has {len(heads)} heads there")
+    kept = scorer.heads.model_copy(update={"heads": tuple(heads[:count]), "provenance": None})
+    return scorer.with_heads(kept, f"{scorer.heads_name}, {len(kept.heads)} heads")
+
+
+def _random(like: QRScorer, settings: Settings) -> list[tuple[str, QRScorer]]:
+    """Scorers over as many heads as `like` reads, drawn at random from all the others."""
+    from qr_core.copying import random_heads
+
+    own = _pairs(like)
+    found = []
+    for draw in range(settings.seed, settings.seed + settings.draws):
+        pairs = random_heads(like.heads.config, len(own), draw, own)
+        heads = like.heads.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
+        named = ",".join(f"{layer}-{head}" for layer, head in pairs)
+        found.append((f"random-heads {draw}", like.with_heads(heads, named)))
+    return found
+
+
+def _pairs(scorer: QRScorer) -> list[tuple[int, int]]:
+    return [(layer, head) for layer, heads in scorer.heads.by_layer().items() for head in heads]
+
+
+def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = None) -> Entry:
+    about = {
+        "model": scorer.model_name,
+        "revision": scorer.source.revision,
+        "dtype": scorer.source.dtype,
+        "heads": scorer.heads_name,
+        "head_list": ",".join(f"{layer}-{head}" for layer, head in _pairs(scorer)),
+        "template": scorer.template.name,
+        "calibrate": scorer.calibrate,
+        "filter_tokens": scorer.filter_tokens,
+        "max_prompt_tokens": scorer.max_prompt_tokens,
+        "order": order,
+        "windows": windows,
+    }
+    return Entry(name, about, lambda: attention_system(scorer, order, windows), scorer)
+
+
+def _cross_encoder(model: str) -> Entry:
+    from qr_core.evaluation.cross_encoder import cross_encoder_system
+
+    return Entry("cross-encoder", {"model": _shown(model)}, lambda: cross_encoder_system(model))
+
+
+def _rankgpt(settings: Settings) -> Entry:
+    from qr_core.evaluation.rankgpt import RankGPT
+    from qr_core.generation import generator_of
+
+    generator = generator_of(str(settings.ranker), settings.ranker_model, settings.timeout, device=settings.device)
+    ranker = RankGPT(generator)
+    about = {"model": generator.name, **asdict(ranker.settings)}
+    return Entry("rankgpt", about, lambda: ranker, replies=lambda: asdict(ranker.counts))

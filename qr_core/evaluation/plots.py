@@ -1,0 +1,76 @@
+"""Plots of an evaluation, as PNG: quality with intervals, quality against time, and needle grids.
+
+Knows nothing of how the numbers came about, nor of files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+COLOUR = "#0072B2"  # told apart from grey by colour-blind readers, and in print
+
+
+def quality(systems: Mapping[str, Mapping[str, Any]], measure: str) -> bytes:
+    """One bar per system, with its 95% interval."""
+    rows = {name: row[measure] for name, row in systems.items() if row.get(measure, {}).get("mean") is not None}
+    figure, axes = _figure(6.4, 0.9 + 0.36 * len(rows))
+    names = list(rows)[::-1]
+    means = [rows[name]["mean"] for name in names]
+    lows = [rows[name]["mean"] - rows[name]["low"] for name in names]
+    highs = [rows[name]["high"] - rows[name]["mean"] for name in names]
+    axes.barh(names, means, xerr=[lows, highs], color=COLOUR, alpha=0.75, ecolor="black", capsize=3)
+    axes.set_xlabel(f"{measure} (mean, 95% interval)")
+    axes.set_xlim(0, 1)
+    return _png(figure)
+
+
+def against_time(systems: Mapping[str, Mapping[str, Any]], measure: str) -> bytes:
+    """One point per system: median seconds per query, and quality."""
+    figure, axes = _figure(6.4, 3.6)
+    for name, row in systems.items():
+        if row.get(measure, {}).get("mean") is None or not row.get("median_seconds"):
+            continue
+        axes.plot(row["median_seconds"], row[measure]["mean"], "o", color=COLOUR)
+        axes.annotate(name, (row["median_seconds"], row[measure]["mean"]), textcoords="offset points", xytext=(6, 3))
+    axes.set_xscale("log")
+    axes.set_xlabel("median seconds per query")
+    axes.set_ylabel(measure)
+    return _png(figure)
+
+
+def needle_grid(grid: Mapping[str, tuple[int, float]], values: Mapping[str, float], name: str, measure: str) -> bytes:
+    """Mean value by length (across) and depth (down)."""
+    cells: dict[tuple[int, float], list[float]] = {}
+    for query, value in values.items():
+        cells.setdefault(grid[query], []).append(value)
+    lengths, depths = sorted({length for length, _ in cells}), sorted({depth for _, depth in cells})
+    figure, axes = _figure(1.8 + 0.9 * len(lengths), 1.4 + 0.45 * len(depths))
+    table = [[fmean(cells[length, depth]) for length in lengths] for depth in depths]
+    axes.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    for row, line in enumerate(table):
+        for column, value in enumerate(line):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")
+    axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+    axes.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("depth of the needle")
+    axes.set_title(f"{name}: {measure}")
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _png(figure: Any) -> bytes:
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=120)
+    return raw.getvalue()
