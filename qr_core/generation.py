@@ -194,6 +194,14 @@ class MalformedReplyError(GenerationError):
     """An endpoint's reply is not a chat completion, or holds no text."""
 
 
+class RefusedRequestError(GenerationError):
+    """An endpoint refuses this one request, as a rule because its message is too long; others may pass."""
+
+
+REFUSED = (400, 413, 422)
+"""Statuses that speak of the request, not of the server."""
+
+
 class EndpointGenerator:
     """Any server that speaks the OpenAI chat protocol (needs the `openai` package).
 
@@ -274,9 +282,8 @@ class EndpointGenerator:
         except APIConnectionError as error:
             raise GenerationError(f"{self.url} cannot be reached: {error.__cause__ or error}") from error
         except APIStatusError as error:
-            raise GenerationError(
-                f"{self.url} answered with status {error.status_code}: {error.message[:200]}"
-            ) from error
+            kind = RefusedRequestError if error.status_code in REFUSED else GenerationError
+            raise kind(f"{self.url} answered with status {error.status_code}: {error.message[:200]}") from error
         except (OpenAIError, AttributeError, IndexError, RecursionError, TypeError, ValueError) as error:
             raise MalformedReplyError(
                 f"the reply of {self.url} is not a chat completion ({type(error).__name__})"
@@ -293,12 +300,12 @@ class EndpointGenerator:
 
 
 def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_SECONDS, **options: Any) -> Generator:
-    """A generator from what a person names it by: an address, or a model's hub id or folder.
+    """A generator from what a person names it by: an address, a model's hub id or folder, or `embedded`.
 
     Parameters
     ----------
     name : str
-        `http://` or `https://` begin an address.
+        `http://` or `https://` begin an address; `embedded` is the small model inside this package.
     model : str, optional
         Which model an address should use.
     options
@@ -315,7 +322,13 @@ def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_S
         return EndpointGenerator(name, model, timeout=timeout)
     if model is not None:
         raise InputError(f"{name} names a model itself: the name of another goes with an address only")
-    return LocalGenerator.from_pretrained(name, **options)
+    if name != "embedded":
+        return LocalGenerator.from_pretrained(name, **options)
+    from qr_core.scorer import EMBEDDED_NAME, embedded_model
+
+    generator = LocalGenerator.from_pretrained(embedded_model(), **options)
+    generator.name = EMBEDDED_NAME
+    return generator
 
 
 def _is_address(url: str) -> bool:

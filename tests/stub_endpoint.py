@@ -18,7 +18,10 @@ def completion(text: Any) -> dict[str, Any]:
 
 
 class StubServer(ThreadingHTTPServer):
-    """Answers each request with the next (status, body, seconds) of `script`; the last one repeats."""
+    """Answers each request with the next (status, body, seconds) of `script`; the last one repeats.
+
+    A body may be a function from the user's message to a body.
+    """
 
     daemon_threads = True
 
@@ -50,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.server.script
         status, answer, seconds = script.pop(0) if len(script) > 1 else script[0]
         time.sleep(seconds)
-        self.reply(status, answer)
+        self.reply(status, answer(self.server.messages[-1]) if callable(answer) else answer)
 
     def reply(self, status: int, answer: Any) -> None:
         raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -107,16 +107,8 @@ def answer_question(
     return generator.generate("\n\n".join([instruction, *parts, f"Question: {expected.question}"]), max_new_tokens)
 
 
-def answered(
-    pool: Pool,
-    scores: Sequence[float] | None,
-    expected: Expected,
-    generator: Generator,
-    judge: Judge | None,
-    top_k: int,
-    max_new_tokens: int,
-) -> Outcome:
-    """Answer one question, and tell whether the reply is right.
+def outcome_of(reply: str, expected: Expected, judge: Judge | None) -> Outcome:
+    """Whether a reply is right.
 
     Parameters
     ----------
@@ -126,12 +118,9 @@ def answered(
 
     Raises
     ------
-    JudgeError
+    JudgeError, GenerationError, ContextLengthError
         As for `Judge.verdict`.
-    InputError, GenerationError, ContextLengthError
-        As for `answer_question`.
     """
-    reply = answer_question(generator, pool, scores, expected, top_k, max_new_tokens)
     text = spoken(reply)
     if expected.labels:
         label = read_label(text, expected.labels)

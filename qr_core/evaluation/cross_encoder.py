@@ -13,14 +13,15 @@ from qr_core.checks import encodable
 from qr_core.errors import ModelLoadError, NonFiniteError
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool
+from qr_core.models import pick_device
 
 BATCH = 32
 _HEADS = ("ForSequenceClassification", "ForCausalLM")
 """What the classes of models end with that can score as they are: by a trained head, or by the words yes and no."""
 
 
-def cross_encoder_system(model: str) -> System:
-    """A cross-encoder's raw output, title and text joined, on the GPU where there is one.
+def cross_encoder_system(model: str, device: str | None = None) -> System:
+    """A cross-encoder's raw output, title and text joined.
 
     A pair longer than the model's limit is cut to it, from the end of the longer of the two (as a rule the document);
     the limit is the tokenizer's or the model's positions, whichever is less. Scores have no activation: a sigmoid
@@ -31,6 +32,8 @@ def cross_encoder_system(model: str) -> System:
     model : str
         Folder or hub id of a sequence classifier with one label. Its weights must be safetensors, and code from its
         repository does not run. Offline (`HF_HUB_OFFLINE=1`) only what was downloaded before is found.
+    device : str, optional
+        By default the best there is.
 
     Raises
     ------
@@ -44,10 +47,11 @@ def cross_encoder_system(model: str) -> System:
     import torch
     from sentence_transformers import CrossEncoder
 
+    place = pick_device(device)
     try:
         encoder = CrossEncoder(
             model,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=place,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
             activation_fn=torch.nn.Identity(),

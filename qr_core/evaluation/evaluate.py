@@ -5,32 +5,24 @@ Knows nothing of files of data, of the command line, or of how the report is sho
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
-import statistics
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qr_core.errors import InputError, ModelLoadError
+from qr_core.errors import InputError, ModelLoadError, NonFiniteError
 from qr_core.evaluation import metrics
-from qr_core.evaluation.answering import Outcome, accuracy, answered
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.judging import Judge
 from qr_core.evaluation.lineup import Entry
-from qr_core.evaluation.runner import Found, Handle, file_name, run
-from qr_core.evaluation.work import Expected, Pool, Work
-from qr_core.generation import Generator
+from qr_core.evaluation.provenance import fingerprint, versions
+from qr_core.evaluation.replies import Answering, Track, answer
+from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
+from qr_core.evaluation.systems import System
+from qr_core.evaluation.work import Pool, Work
 from qr_core.pruning import Count
-
-Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""From a name and a number of queries to a context with a function to call after each."""
-PACKAGES = ("qrhead", "torch", "transformers", "numpy", "ir-measures", "bm25s", "sentence-transformers")
+from qr_core.workfolder import WorkFolder
 
 
 @dataclass
@@ -47,33 +39,15 @@ class Results:
         Per-query values by system, measure and query.
     seconds : dict
         By system and query.
+    notes : list of str
+        What a reader of the results must know.
     """
 
     report: dict[str, Any]
     runs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     values: dict[str, dict[str, Mapping[str, float]]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How questions are answered: by whom, from how many documents, and who tells whether a reply is right."""
-
-    generator: Generator
-    judge: Judge | None
-    top_k: int
-    max_new_tokens: int
-    name: str  # the generator's before it is asked: an address learns its model's later, and a resumed run never
-
-    def answer(self, pool: Pool, scores: Sequence[float] | None, expected: Expected) -> Outcome:
-        """As `answering.answered`."""
-        return answered(pool, scores, expected, self.generator, self.judge, self.top_k, self.max_new_tokens)
-
-    def record(self) -> dict[str, Any]:
-        """Plain data for the report."""
-        judge = None if self.judge is None else self.judge.record()
-        about = {"generator": self.name, "judge": judge}
-        return {**about, "top_k": self.top_k, "max_new_tokens": self.max_new_tokens}
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,10 +61,13 @@ class Plan:
     exponential_gain : bool
         Of nDCG; see `metrics.per_query`.
     baseline : str, optional
-        What the others are compared to.
+        What the others are compared to; by default bm25.
     seed : int
+        Of the intervals.
     measured : callable, optional
         From a system to a handle whose records hold `values`, for tasks that do not rank documents.
+    judgements : str
+        A digest of what `measured` compares with.
     count : callable, optional
         Tokens of a text, for the rate at which systems go through queries and candidates.
     answering : Answering, optional
@@ -102,6 +79,7 @@ class Plan:
     baseline: str | None = None
     seed: int = 0
     measured: Callable[[Entry], Handle] | None = None
+    judgements: str = ""
     count: Count | None = None
     answering: Answering | None = None
 
@@ -112,25 +90,29 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     Raises
     ------
     InputError
-        When no system can be run, or the folder holds results of other work.
+        When no system can be run, the baseline is none of them, or the folder holds results of other work.
     """
+    names = [entry.name for entry in entries]
+    if plan.baseline is not None and plan.baseline not in names:
+        raise InputError(f"the baseline {plan.baseline!r} is none of the systems: {', '.join(names)}")
     results = Results({"systems": {}})
-    base = {"work": fingerprint(work.pools), "versions": versions()}
+    done = None
+    if folder is not None:
+        job = {"queries and candidates": fingerprint(work.pools), "judgements": plan.judgements, "versions": versions()}
+        done = WorkFolder(folder / "work", job).path
+    places = {name: None if done is None else done / file_name(name) for name in names}
+    journals = {entry.name: Journal(places[entry.name], entry.about) for entry in entries if entry.make is not None}
+    tokens = cache(lambda: token_counts(work.pools, plan.count) if plan.count else {})
     for entry in entries:
         row = results.report["systems"][entry.name] = dict(entry.about)
-        place = None if folder is None else folder / "work" / file_name(entry.name)
-        found = _ranked(entry, work, plan, Journal(place, {**base, **entry.about}), track)
+        found = _ranked(entry, work, plan, journals, track)
         if found.missing:
             row["missing"] = found.missing
             continue
         if entry.make is not None:
-            _count(results, entry.name, row, found, work, plan)
-        if entry.replies is not None:
-            row["replies"] = entry.replies()
+            _count(results, entry, row, found, work, plan, tokens)
         if plan.answering is not None:
-            answers = None if place is None else place.with_name(f"{place.name}.answers")
-            journal = Journal(answers, {**base, **entry.about, "answering": plan.answering.record()})
-            _answer(results, entry.name, row, found, work, plan, plan.answering, journal, track)
+            _answer(results, entry, row, found, work, plan, plan.answering, places[entry.name], track)
     missing = [str(row["missing"]) for row in results.report["systems"].values() if "missing" in row]
     if len(missing) == len(entries):
         raise InputError(f"no system can be run: {missing[0]}")
@@ -138,107 +120,103 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     return results
 
 
-def _ranked(entry: Entry, work: Work, plan: Plan, journal: Journal, track: Track) -> Found:
-    if entry.missing:
+def _ranked(entry: Entry, work: Work, plan: Plan, journals: Mapping[str, Journal], track: Track) -> Found:
+    if entry.make is None:  # either its model is missing, or it ranks nothing
         return Found(missing=entry.missing)
-    if entry.make is None:
-        return Found()
     try:
+        handle = plan.measured(entry) if plan.measured else _scores(entry.make, entry)
         with track(entry.name, len(work.pools)) as step:
-            return run(plan.measured(entry) if plan.measured else _scores(entry), work.pools, journal, step)
+            return run(handle, work.pools, journals[entry.name], step)
     except ModelLoadError as error:
         return Found(missing=str(error))
 
 
-def _scores(entry: Entry) -> Handle:
-    system: Any = None
+def _scores(make: Callable[[], System], entry: Entry) -> Handle:
+    """Scores of each query, and what the replies to it were like; the system is made when it is first asked."""
+    made = cache(make)
+    counts = entry.replies or dict
 
     def handle(pools: Sequence[Pool]) -> Iterable[dict[str, Any]]:
-        nonlocal system
-        if system is None and entry.make is not None:
-            system = entry.make()
-        return ({"scores": scores} for scores in system(pools))
+        system, before = made(), counts()
+        for pool, scores in zip(pools, system(pools), strict=True):
+            if len(scores) != len(pool.documents) or not all(map(math.isfinite, scores)):
+                raise NonFiniteError(f"{entry.name} gave a document no score, or one that is not finite")
+            after = counts()
+            yield {"scores": scores, "replies": {key: after[key] - before[key] for key in after}}
+            before = after
 
     return handle
 
 
-def _count(results: Results, name: str, row: dict[str, Any], found: Found, work: Work, plan: Plan) -> None:
+def _count(
+    results: Results,
+    entry: Entry,
+    row: dict[str, Any],
+    found: Found,
+    work: Work,
+    plan: Plan,
+    tokens: Callable[[], Mapping[str, int]],
+) -> None:
     """Metrics and latency of one system, into its row."""
+    values: Mapping[str, Mapping[str, float]]
     if plan.measured:
-        per_query = [(key, record["values"]) for key, record in found.records.items()]
-        values = {m: {key: value[m] for key, value in per_query} for m in (per_query[0][1] if per_query else ())}
+        per_query = {key: record["values"] for key, record in found.records.items()}
+        names = next(iter(per_query.values()), ())
+        values = {name: {key: measured[name] for key, measured in per_query.items()} for name in names}
     else:
-        done = [pool for pool in work.pools if pool.query_id in found.records]
-        ranked = {
-            p.query_id: {str(d.id): s for d, s in zip(p.documents, found.records[p.query_id]["scores"], strict=True)}
-            for p in done
+        ranked = results.runs[entry.name] = {
+            pool.query_id: {
+                str(document.id): score
+                for document, score in zip(pool.documents, found.records[pool.query_id]["scores"], strict=True)
+            }
+            for pool in work.pools
+            if pool.query_id in found.records
         }
-        results.runs[name] = ranked
         values = metrics.per_query(ranked, work.qrels, plan.measures, plan.exponential_gain)
-    results.values[name] = dict(values)
-    row.update({measure: metrics.summary(found_values, plan.seed) for measure, found_values in values.items()})
-    seconds = results.seconds[name] = {key: float(record["seconds"]) for key, record in found.records.items()}
+    results.values[entry.name] = dict(values)
+    row.update({measure: metrics.summary(measured, plan.seed) for measure, measured in values.items()})
+    seconds = results.seconds[entry.name] = {key: float(record["seconds"]) for key, record in found.records.items()}
     row.update(latency(found))
     if plan.count is not None and sum(seconds.values()) > 0:
-        tokens = token_counts(work.pools, plan.count)
-        row["tokens_per_second"] = sum(tokens[key] for key in seconds) / sum(seconds.values())
+        row["tokens_per_second"] = sum(tokens()[key] for key in seconds) / sum(seconds.values())
+    if entry.replies is not None:
+        kinds = [record["replies"] for record in found.records.values()]
+        row["replies"] = {key: sum(counted[key] for counted in kinds) for key in entry.replies()}
     if found.failures:
         row |= {"failed": found.failures, "untried": found.untried}
 
 
-def latency(found: Found) -> dict[str, Any]:
-    """Seconds per query (mean, median, 95th percentile) and the most memory, in bytes."""
-    seconds = [float(record["seconds"]) for record in found.records.values()]
-    peaks = [record["peak_memory"] for record in found.records.values() if record.get("peak_memory")]
-    if not seconds:
-        return {"seconds_per_query": None}
-    tail = statistics.quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
-    return {
-        "seconds_per_query": statistics.fmean(seconds),
-        "median_seconds": statistics.median(seconds),
-        "p95_seconds": tail,
-        "peak_memory": max(peaks, default=None),
-    }
-
-
 def _answer(
     results: Results,
-    name: str,
+    entry: Entry,
     row: dict[str, Any],
     ranked: Found,
     work: Work,
     plan: Plan,
     answering: Answering,
-    journal: Journal,
+    place: Path | None,
     track: Track,
 ) -> None:
-    full = not ranked.records and not ranked.failures
-    asked = [p for p in work.pools if p.query_id in work.expected and (full or p.query_id in ranked.records)]
-
-    def handle(pools: Sequence[Pool]) -> Iterable[dict[str, Any]]:
-        for pool in pools:
-            scores = None if full else ranked.records[pool.query_id]["scores"]
-            yield answering.answer(pool, scores, work.expected[pool.query_id]).to_dict()
-
-    with track(f"{name}: answers", len(asked)) as step:
-        found = run(handle, asked, journal, step)
-    outcomes = {key: Outcome.from_dict(record) for key, record in found.records.items()}
-    put = {p.query_id: work.expected[p.query_id] for p in work.pools if p.query_id in work.expected}
-    counted = accuracy(outcomes, put, plan.seed)
-    results.values.setdefault(name, {})["accuracy"] = counted.pop("per_unit")
-    del counted["per_query"]
-    row["accuracy"] = counted.pop("accuracy")
-    row["answers"] = {**counted, **latency(found), "failures": found.failures, "untried": found.untried}
+    """Accuracy of the answers from what one system ranked first, into its row."""
+    scores = None if entry.make is None else {key: record["scores"] for key, record in ranked.records.items()}
+    folder = None if place is None else place.with_name(f"{place.name}.answers")
+    found = answer(entry.name, entry.about, scores, work, answering, plan.seed, folder, track)
+    results.values.setdefault(entry.name, {})["accuracy"] = found.pop("per_unit")
+    del found["per_query"]
+    row["accuracy"] = found.pop("accuracy")
+    row["answers"] = found
 
 
 def _compare(results: Results, plan: Plan) -> None:
     """Differences of every system to the baseline, by measure."""
     names = list(results.values)
-    baseline = plan.baseline if plan.baseline is not None else ("bm25" if "bm25" in names else None)
-    if baseline is None or len(names) < 2:
-        return
+    baseline = plan.baseline if plan.baseline is not None else "bm25"
     if baseline not in names:
-        raise InputError(f"the baseline {baseline!r} is none of the systems that ran: {', '.join(names)}")
+        if plan.baseline is not None:
+            results.notes.append(f"nothing is compared: the baseline {baseline} was not run")
+        return
+    if len(names) < 2:
+        return
     results.report["baseline"] = baseline
     results.report["differences"] = {
         name: {
@@ -252,24 +230,13 @@ def _compare(results: Results, plan: Plan) -> None:
 
 
 def token_counts(pools: Sequence[Pool], count: Count) -> dict[str, int]:
-    """Tokens of each query and its candidates, by query id."""
+    """Tokens of each query and its candidates, by query id. A document that pools share is counted once."""
     known: dict[int, int] = {}
     for pool in pools:
-        if id(pool.documents) not in known:
-            known[id(pool.documents)] = sum(count(f"{d.title or ''} {d.text}") for d in pool.documents)
-    return {pool.query_id: count(pool.query) + known[id(pool.documents)] for pool in pools}
-
-
-def fingerprint(pools: Sequence[Pool]) -> str:
-    """sha256 of all queries and candidates, in their order."""
-    whole = hashlib.sha256()
-    known: dict[int, str] = {}
-    for pool in pools:
-        if id(pool.documents) not in known:
-            texts = json.dumps([(d.id, d.title, d.text) for d in pool.documents])
-            known[id(pool.documents)] = hashlib.sha256(texts.encode()).hexdigest()
-        whole.update(json.dumps([pool.query_id, pool.query, known[id(pool.documents)]]).encode())
-    return whole.hexdigest()
+        for document in pool.documents:
+            if id(document) not in known:
+                known[id(document)] = count(f"{document.title or ''} {document.text}")
+    return {pool.query_id: count(pool.query) + sum(known[id(d)] for d in pool.documents) for pool in pools}
 
 
 def counter(entries: Sequence[Entry]) -> Count:
@@ -278,23 +245,3 @@ def counter(entries: Sequence[Entry]) -> Count:
 
     scorer = next((entry.scorer for entry in entries if entry.scorer is not None), None)
     return (scorer or QRScorer.from_pretrained()).count_tokens
-
-
-def machine() -> dict[str, Any]:
-    """What the figures of time depend on, without the machine's name."""
-    import torch
-
-    found: dict[str, Any] = {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()}
-    found["threads"] = torch.get_num_threads()
-    return found | {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
-
-
-def versions() -> dict[str, str]:
-    """Of this package and of what its figures depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

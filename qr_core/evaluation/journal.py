@@ -6,6 +6,7 @@ Knows nothing of what is found.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,48 @@ class Journal:
         if folder is None:
             return
         self._path = WorkFolder(folder, job).path / "records.jsonl"
-        if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").split("\n")
-            for line in lines[:-1]:  # what follows the last line break was torn by a kill
-                try:
-                    record = json.loads(line)
-                    self.records[str(record["query-id"])] = record
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    raise InputError(f"{self._path} is damaged: delete it, and its queries are run again") from error
-            if lines[-1]:
-                self._path.write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
+        try:
+            self._read(self._path)
+        except OSError as error:
+            raise InputError(f"cannot go on with {self._path}: {error.strerror or error}") from error
+
+    def _read(self, path: Path) -> None:
+        if not path.exists():
+            return
+        raw = path.read_bytes()
+        whole = raw.rfind(b"\n") + 1  # what follows the last line break was torn by a kill
+        for number, line in enumerate(raw[:whole].split(b"\n")[:-1], start=1):
+            try:
+                record = json.loads(line)
+                if not isinstance(record["query-id"], str) or not isinstance(record["seconds"], float):
+                    raise ValueError
+                self.records[record["query-id"]] = record
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InputError(
+                    f"line {number} of {path} is damaged: delete the line, and its query is run again"
+                ) from error
+        if whole < len(raw):
+            with path.open("r+b") as lines:
+                lines.truncate(whole)
+
+    def forget(self, query_ids: Iterable[str]) -> None:
+        """Drop records, so that their queries are run again; the file keeps them until others follow."""
+        for query_id in list(query_ids):
+            del self.records[query_id]
 
     def add(self, query_id: str, record: dict[str, Any]) -> None:
-        """Keep a record; it is on disk when this returns."""
+        """Keep a record, which has `seconds`; a kill of this process does not lose it any more.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be written.
+        """
         found = {"query-id": query_id, **record}
-        self.records[query_id] = found
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(found) + "\n")
+            try:
+                with self._path.open("a", encoding="ascii") as lines:
+                    lines.write(json.dumps(found, allow_nan=False) + "\n")
+            except OSError as error:
+                raise InputError(f"cannot write {self._path}: {error.strerror or error}") from error
+        self.records[query_id] = found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError, ModelLoadError
@@ -68,7 +67,7 @@ class Entry:
     missing : str
         Why it cannot take part.
     replies : callable, optional
-        What a generator's replies were like, so far.
+        How many replies of a generator were of which kind, since it was made.
     """
 
     name: str
@@ -104,7 +103,7 @@ def line_up(names: Sequence[str], settings: Settings) -> list[Entry]:
             entries += _entries(name, settings)
         except ModelLoadError as error:
             entries.append(Entry(name, missing=str(error)))
-    for count in settings.windows:
+    for count in dict.fromkeys(settings.windows):
         named = f"qr, {count} window{'s' if count > 1 else ''}"
         try:
             entries.append(_attention(named, _scorer("qr", settings), settings.order, count))
@@ -126,16 +125,12 @@ def _entries(name: str, settings: Settings) -> list[Entry]:
         return [Entry(name, {"model": "the candidates as they come"}, given_system)]
     if name == "dense":
         model = str(settings.dense_model)
-        return [Entry(name, {"model": _shown(model)}, lambda: dense_system(model))]
+        return [Entry(name, {"model": model}, lambda: dense_system(model, settings.device))]
     if name == "cross-encoder":
-        return [_cross_encoder(str(settings.cross_encoder_model))]
+        return [_cross_encoder(str(settings.cross_encoder_model), settings.device)]
     if name == "rankgpt":
         return [_rankgpt(settings)]
     return [Entry(name, {"model": "every document, in the given order"})]
-
-
-def _shown(model: str) -> str:
-    return Path(model).name if Path(model).exists() else model
 
 
 def _scorer(name: str, settings: Settings) -> QRScorer:
@@ -201,17 +196,18 @@ def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = 
     return Entry(name, about, lambda: attention_system(scorer, order, windows), scorer)
 
 
-def _cross_encoder(model: str) -> Entry:
+def _cross_encoder(model: str, device: str | None) -> Entry:
     from qr_core.evaluation.cross_encoder import cross_encoder_system
 
-    return Entry("cross-encoder", {"model": _shown(model)}, lambda: cross_encoder_system(model))
+    return Entry("cross-encoder", {"model": model}, lambda: cross_encoder_system(model, device))
 
 
 def _rankgpt(settings: Settings) -> Entry:
     from qr_core.evaluation.rankgpt import RankGPT
     from qr_core.generation import generator_of
 
-    generator = generator_of(str(settings.ranker), settings.ranker_model, settings.timeout, device=settings.device)
+    options = {"device": settings.device, "dtype": settings.dtype}
+    generator = generator_of(str(settings.ranker), settings.ranker_model, settings.timeout, **options)
     ranker = RankGPT(generator)
     about = {"model": generator.name, **asdict(ranker.settings)}
     return Entry("rankgpt", about, lambda: ranker, replies=lambda: asdict(ranker.counts))

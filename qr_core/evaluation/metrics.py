@@ -1,14 +1,16 @@
 """Metrics: ir-measures over runs, with bootstrap intervals and paired comparisons.
 
-As in trec_eval: equal scores are ordered by document id, descending (not by the candidates' order); a document that is
-not judged is not relevant; recall and the ideal list of nDCG count every judged document of the query, also those
-outside the pool. nDCG has linear gain (the grade) unless exponential gain (2^grade - 1) is asked for.
+trec_eval computes them, so: scores are compared in single precision, and equal ones are ordered by document id,
+descending (not by the candidates' order); a document that is not judged is not relevant; recall and the ideal list of
+nDCG count every judged document of the query, also those outside the pool. nDCG has linear gain (the grade) unless
+exponential gain (2^grade - 1) is asked for.
 
 Knows nothing of how a run was made.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from qr_core.errors import InputError
+from qr_core.evaluation.trec import word
 from qr_core.evaluation.work import Qrels
 
 MEASURES = {
@@ -29,6 +32,8 @@ MEASURES = {
 """By task, in ir-measures' names; `All@k` is 1 where all relevant documents are among the first k, else 0."""
 RESAMPLES = 2000
 PERMUTATIONS = 9999
+LARGEST, LARGEST_EXPONENT = 10**6, 30
+"""Of a measure's cutoff or least grade, and of grades whose gain is a power of two."""
 
 Run = Mapping[str, Mapping[str, float]]
 """Score of each document, by query id and document id."""
@@ -42,22 +47,29 @@ def parse(listed: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        When ir-measures cannot compute one of them.
+        When trec_eval does not compute one of them.
     """
-    import ir_measures
-
     names = tuple(name.strip() for name in _BETWEEN.split(listed) if name.strip())
     for name in names:
-        try:
-            measure = ir_measures.parse_measure(_source(name))
-            known = any(p.is_available() and p.supports(measure) for p in ir_measures.DefaultPipeline.providers)
-        except (AttributeError, NameError, SyntaxError, TypeError, ValueError):
-            known = False
-        if not known:
+        if not _computed(name):
             raise InputError(f"no measure {name!r}: use names such as nDCG@10, R@5, R(rel=2)@5, RR, Success@1, All@2")
     if not names:
         raise InputError("--measures names none")
     return names
+
+
+def _computed(name: str) -> bool:
+    import ir_measures
+
+    try:
+        measure = ir_measures.parse_measure(_source(name))
+        if not ir_measures.pytrec_eval.supports(measure):
+            return False
+    except Exception:  # whatever a name that is none raises: there is a dozen of kinds
+        return False
+    numbers = {key: measure.params[key] for key in ("cutoff", "rel") if key in measure.params}
+    # trec_eval ends the process when it is given 0.
+    return all(type(number) is int and 1 <= number <= LARGEST for number in numbers.values())
 
 
 def _source(name: str) -> str:
@@ -68,25 +80,40 @@ def _source(name: str) -> str:
 def per_query(
     run: Run, qrels: Qrels, names: Sequence[str], exponential_gain: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Each measure's value for each judged query of `run`, as trec_eval computes it."""
+    """Each measure's value for each judged query of `run`, as trec_eval computes it; values that are none are left out.
+
+    Ids are compared as they are written in TREC files (see `trec.word`), so that a run file read back has the same
+    values.
+
+    Raises
+    ------
+    InputError
+        When a grade is too large for exponential gain.
+    """
     import ir_measures
 
-    judged = {query: dict(qrels[query]) for query in run if query in qrels}
-    scores = {query: dict(run[query]) for query in judged}
-    measures = {_source(name): ir_measures.parse_measure(_source(name)) for name in names}
-    values: dict[str, dict[str, float]] = {source: {} for source in measures}
-    for graded in (False, True):  # the gain must not change what counts as relevant for the other measures
-        some = [m for m in measures.values() if (m.NAME == "nDCG") is graded]
-        grades = judged
-        if graded and exponential_gain:
-            grades = {query: {key: 2 ** max(0, g) - 1 for key, g in row.items()} for query, row in judged.items()}
-        names_of = {measure: source for source, measure in measures.items()}
-        for metric in ir_measures.iter_calc(some, grades, scores) if some else ():
-            values[names_of[metric.measure]][metric.query_id] = float(metric.value)
+    queries = {word(query): query for query in run if query in qrels}
+    judged = {short: {word(key): grade for key, grade in qrels[query].items()} for short, query in queries.items()}
+    scores = {short: {word(key): score for key, score in run[query].items()} for short, query in queries.items()}
+    measures = {name: ir_measures.parse_measure(_source(name)) for name in names}
+    values: dict[Any, dict[str, float]] = {measure: {} for measure in measures.values()}
+    for gains in (False, True):  # the gain must not change what counts as relevant for the other measures
+        some = [measure for measure in values if (measure.NAME == "nDCG") is gains]
+        grades = _exponential(judged) if gains and exponential_gain else judged
+        for metric in ir_measures.pytrec_eval.iter_calc(some, grades, scores) if some and judged else ():
+            if math.isfinite(metric.value):
+                values[metric.measure][queries[metric.query_id]] = float(metric.value)
     return {
-        name: {q: float(v == 1.0) if _ALL.fullmatch(name) else v for q, v in values[_source(name)].items()}
-        for name in names
+        name: {q: float(v == 1.0) if _ALL.fullmatch(name) else v for q, v in values[measure].items()}
+        for name, measure in measures.items()
     }
+
+
+def _exponential(judged: Qrels) -> dict[str, dict[str, int]]:
+    largest = max((grade for grades in judged.values() for grade in grades.values()), default=0)
+    if largest > LARGEST_EXPONENT:
+        raise InputError(f"a grade is {largest}: exponential gain takes grades up to {LARGEST_EXPONENT}")
+    return {query: {key: 2 ** max(0, g) - 1 for key, g in grades.items()} for query, grades in judged.items()}
 
 
 def summary(values: Mapping[str, float], seed: int = 0) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from math import isnan, nan
 from statistics import fmean
 from typing import Any
 
@@ -42,16 +43,18 @@ def against_time(systems: Mapping[str, Mapping[str, Any]], measure: str) -> byte
 
 
 def needle_grid(grid: Mapping[str, tuple[int, float]], values: Mapping[str, float], name: str, measure: str) -> bytes:
-    """Mean value by length (across) and depth (down)."""
+    """Mean value by length (across) and depth (down); cells without a value stay blank."""
     cells: dict[tuple[int, float], list[float]] = {}
     for query, value in values.items():
         cells.setdefault(grid[query], []).append(value)
     lengths, depths = sorted({length for length, _ in cells}), sorted({depth for _, depth in cells})
     figure, axes = _figure(1.8 + 0.9 * len(lengths), 1.4 + 0.45 * len(depths))
-    table = [[fmean(cells[length, depth]) for length in lengths] for depth in depths]
+    table = [[fmean(cells.get((length, depth), [nan])) for length in lengths] for depth in depths]
     axes.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     for row, line in enumerate(table):
         for column, value in enumerate(line):
+            if isnan(value):
+                continue
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")
     axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
     axes.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])

@@ -4,6 +4,7 @@
     report.md, report.html   tables and plots; the HTML needs no other file
     per-query.csv            every measure and the seconds of every query, by system
     <system>.trec            a TREC run; equal scores keep the order of the candidates
+    qrels.txt                the judgements of these queries, with ids as the runs have them; see `trec.word`
     pools.jsonl              the candidates of each query, in the order in which systems were handed them
     work/                    what has been done so far, by system; an interrupted run goes on from it
 
@@ -20,11 +21,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from qr_core.checks import encodable
 from qr_core.evaluation import plots
 from qr_core.evaluation.evaluate import Results
-from qr_core.evaluation.metrics import Run
 from qr_core.evaluation.runner import file_name
+from qr_core.evaluation.show import measures_of
+from qr_core.evaluation.trec import write_qrels, write_run
 from qr_core.evaluation.work import Work
+from qr_core.terminal import plain
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -33,20 +37,28 @@ STYLE = (
 )
 
 
+MARKUP = "\\|`*_[]<>#!&~$"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a formula begins with, in some spreadsheet."""
+
+
 def write_report(folder: Path, results: Results, work: Work) -> None:
     """Write all files but `work/`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(results.report, indent=2) + "\n", encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(results.report, indent=2, allow_nan=False) + "\n")
     _write_pools(folder / "pools.jsonl", work)
     for name, run in results.runs.items():
-        _write_run(folder / f"{file_name(name)}.trec", file_name(name), run)
+        write_run(folder / f"{file_name(name)}.trec", file_name(name), run)
+    judged = {pool.query_id: work.qrels[pool.query_id] for pool in work.pools if pool.query_id in work.qrels}
+    if judged:
+        write_qrels(folder / "qrels.txt", judged)
     _write_values(folder / "per-query.csv", results)
     pictures = dict(_pictures(results, work))
     for name, picture in pictures.items():
         (folder / name).write_bytes(picture)
     text = markdown(results.report, list(pictures))
     (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(html(text, pictures), encoding="utf-8")
+    (folder / "report.html").write_text(html(_title(results.report), text, pictures), encoding="utf-8")
 
 
 def _write_pools(path: Path, work: Work) -> None:
@@ -60,18 +72,6 @@ def _write_pools(path: Path, work: Work) -> None:
             lines.write(json.dumps(row) + "\n")
 
 
-def _write_run(path: Path, tag: str, run: Run) -> None:
-    with path.open("w", encoding="utf-8") as lines:
-        for query, scores in run.items():
-            for place, (key, score) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), start=1):
-                lines.write(f"{_word(query)} Q0 {_word(key)} {place} {score!r} {tag}\n")
-
-
-def _word(key: str) -> str:
-    """An id without blanks, which would end a column of a run file."""
-    return "_".join(key.split()) or "_"
-
-
 def _write_values(path: Path, results: Results) -> None:
     measures = list(dict.fromkeys(measure for found in results.values.values() for measure in found))
     with path.open("w", encoding="utf-8", newline="") as raw:
@@ -82,7 +82,12 @@ def _write_values(path: Path, results: Results) -> None:
             queries = dict.fromkeys([*seconds, *(query for values in found.values() for query in values)])
             for query in queries:
                 cells = [found.get(measure, {}).get(query, "") for measure in measures]
-                rows.writerow([name, query, *cells, seconds.get(query, "")])
+                rows.writerow([name, _text(query), *cells, seconds.get(query, "")])
+
+
+def _text(key: str) -> str:
+    """An id that a spreadsheet does not take for a formula: an apostrophe stands before one that looks like one."""
+    return encodable(f"'{key}" if key[:1] in FORMULA else key)
 
 
 def _pictures(results: Results, work: Work) -> Iterator[tuple[str, bytes]]:
@@ -95,23 +100,16 @@ def _pictures(results: Results, work: Work) -> Iterator[tuple[str, bytes]]:
         yield "time.png", plots.against_time(systems, measures[0])
     if work.grid:
         for name, found in results.values.items():
-            if measures[0] in found:
+            if found.get(measures[0]):
                 picture = plots.needle_grid(work.grid, found[measures[0]], name, measures[0])
                 yield f"needles-{file_name(name)}.png", picture
-
-
-def measures_of(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Every measure that some system has, in order."""
-    return list(
-        dict.fromkeys(k for row in systems.values() for k, v in row.items() if isinstance(v, dict) and "low" in v)
-    )
 
 
 def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     """The report as Markdown."""
     systems = report["systems"]
     measures = measures_of(systems)
-    lines = [f"# {report['task']}: {report['data']}", "", f"{report['queries']} queries, seed {report['seed']}. "]
+    lines = [f"# {_cell(_title(report))}", "", f"{report['queries']} queries, seed {report['seed']}. "]
     lines[-1] += "Mean and 95% bootstrap interval over queries."
     rows = [[name, *(_interval(row, m) for m in measures)] for name, row in systems.items()]
     lines += ["", *_table(["system", *measures], rows)]
@@ -125,7 +123,7 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     if report.get("differences"):
         lines += [
             "",
-            f"## Against {report['baseline']}",
+            f"## Against {_cell(report['baseline'])}",
             "",
             "Paired over queries: mean difference, its 95% interval, and",
         ]
@@ -152,23 +150,25 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     return "\n".join([*lines, json.dumps(kept, indent=1), "```", ""])
 
 
-def html(text: str, pictures: Mapping[str, bytes]) -> str:
-    """The report as one HTML page that needs no other file."""
+def _title(report: Mapping[str, Any]) -> str:
+    return plain(f"{report['task']}: {report['data']}")
+
+
+def html(title: str, text: str, pictures: Mapping[str, bytes]) -> str:
+    """The report, in Markdown, as one HTML page that needs no other file."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     for name, raw in pictures.items():
         data = f"data:image/png;base64,{base64.b64encode(raw).decode()}"
         body = body.replace(f'src="{escape(name)}"', f'src="{data}"')
-    title = escape(text.splitlines()[0].lstrip("# "))
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     return f"<!doctype html>\n<html lang=en><head>{head}<style>{STYLE}</style></head><body>\n{body}</body></html>\n"
 
 
 def _cell(value: object) -> str:
     """Text that stays one cell and is not read as markup."""
-    plain = " ".join(str(value).split())
-    return "".join(f"\\{c}" if c in "\\|`*_[]<>#!" else c for c in plain)
+    return "".join(f"\\{c}" if c in MARKUP else c for c in plain(str(value)))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -6,6 +6,7 @@ Knows nothing of how systems rank or what their results are worth.
 from __future__ import annotations
 
 import re
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -14,17 +15,23 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from qr_core.errors import ContextLengthError, GenerationError, NonFiniteError
 from qr_core.evaluation.journal import Journal
+from qr_core.evaluation.judging import JudgeError
 from qr_core.evaluation.work import Pool
+from qr_core.generation import RefusedRequestError
 
 Step = Callable[[], Any]
 Handle = Callable[[Sequence[Pool]], Iterable[dict[str, Any]]]
 """From pools that share their documents to a record for each, in their order."""
-FAILURES = (ContextLengthError, GenerationError, NonFiniteError)
+FAILURES = (ContextLengthError, GenerationError, NonFiniteError, torch.OutOfMemoryError)
 """What costs one query and not the run."""
+OF_THE_QUERY = (ContextLengthError, JudgeError, NonFiniteError, RefusedRequestError, torch.OutOfMemoryError)
+"""Those of them that say nothing about the next query."""
 PATIENCE = 5
-"""Failures in a row after which the rest is not tried: a server that is down would fail every query, slowly."""
+"""Other failures in a row after which the rest is not tried: a server that is down would fail every query, slowly."""
 
 
 @dataclass
@@ -73,16 +80,21 @@ def run(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step = la
             else:
                 waiting.append(pool)
         while waiting and in_a_row < PATIENCE:
-            failures, before = len(found.failures), len(journal.records)
-            waiting = waiting[_some(handle, waiting, journal, found, step) :]
-            in_a_row = 0 if len(journal.records) > before else in_a_row
-            in_a_row += len(found.failures) - failures
+            done, error = _until_failure(handle, waiting, journal, step)
+            if error is not None:
+                found.failures[waiting[done].query_id] = f"{type(error).__name__}: {error}"
+                in_a_row = (0 if done else in_a_row) + (not isinstance(error, OF_THE_QUERY))
+                done += 1
+                step()
+            else:
+                in_a_row = 0
+            waiting = waiting[done:]
         found.untried += len(waiting)
     return found
 
 
-def _some(handle: Handle, pools: Sequence[Pool], journal: Journal, found: Found, step: Step) -> int:
-    """Work through `pools` up to the first failure; returns how many are dealt with."""
+def _until_failure(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step) -> tuple[int, Exception | None]:
+    """Work through `pools`; returns how many are done, and why the next one is not."""
     reset_peak_memory()
     results: Iterator[dict[str, Any]] | None = None
     for number, pool in enumerate(pools):
@@ -91,19 +103,30 @@ def _some(handle: Handle, pools: Sequence[Pool], journal: Journal, found: Found,
             results = iter(handle(pools)) if results is None else results
             record = next(results)
         except FAILURES as error:
-            found.failures[pool.query_id] = f"{type(error).__name__}: {error}"
-            step()
-            return number + 1
+            return number, error.with_traceback(None)  # whose frames would hold on to tensors
         seconds = time.perf_counter() - clock
         journal.add(pool.query_id, {**record, "seconds": seconds, "peak_memory": peak_memory()})
         step()
-    return len(pools)
+    return len(pools), None
+
+
+def latency(found: Found) -> dict[str, Any]:
+    """Seconds per query (mean, median, 95th percentile) and the most memory, in bytes."""
+    seconds = [float(record["seconds"]) for record in found.records.values()]
+    peaks = [record["peak_memory"] for record in found.records.values() if record.get("peak_memory")]
+    if not seconds:
+        return {"seconds_per_query": None}
+    tail = statistics.quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
+    return {
+        "seconds_per_query": statistics.fmean(seconds),
+        "median_seconds": statistics.median(seconds),
+        "p95_seconds": tail,
+        "peak_memory": max(peaks, default=None),
+    }
 
 
 def reset_peak_memory() -> None:
     """Let `peak_memory` count from now, where the system can."""
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -112,8 +135,6 @@ def reset_peak_memory() -> None:
 
 def peak_memory() -> int | None:
     """Most memory of this process since the reset, in bytes: the GPU's where there is one, else the resident set."""
-    import torch
-
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     try:

@@ -7,7 +7,9 @@ or files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from qr_core.checks import encodable
 from qr_core.errors import ModelLoadError
 from qr_core.evaluation.work import Pool
 from qr_core.models import pick_device
@@ -79,8 +81,11 @@ def given_system() -> System:
     return run
 
 
-def dense_system(model: str) -> System:
+def dense_system(model: str, device: str | None = None) -> System:
     """Cosine similarity of a sentence-transformers model's embeddings, title and text joined.
+
+    Texts beyond the model's limit are cut to it. Its weights must be safetensors, and code from its repository does
+    not run.
 
     Raises
     ------
@@ -90,15 +95,24 @@ def dense_system(model: str) -> System:
     from sentence_transformers import SentenceTransformer
 
     try:
-        encoder = SentenceTransformer(model, device=str(pick_device(None)), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"cannot load the encoder {model}: {str(error).splitlines()[0]}") from error
+        encoder = SentenceTransformer(
+            model, device=pick_device(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except ModelLoadError:
+        raise
+    except Exception as error:  # OSError, ValueError and what else the libraries below have
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelLoadError(f"cannot load the encoder {model}: {reason}") from error
+
+    def encoded(texts: Sequence[str]) -> Any:
+        return encoder.encode(list(map(encodable, texts)), normalize_embeddings=True, show_progress_bar=False)
 
     def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
-        texts = [f"{d.title}\n{d.text}" if d.title else d.text for d in pools[0].documents]
-        documents = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        if not pools[0].documents:
+            yield from ([] for _ in pools)
+            return
+        documents = encoded([f"{d.title}\n{d.text}" if d.title else d.text for d in pools[0].documents])
         for pool in pools:
-            query = encoder.encode([pool.query], normalize_embeddings=True, show_progress_bar=False)[0]
-            yield [float(score) for score in documents @ query]
+            yield [float(score) for score in documents @ encoded([pool.query])[0]]
 
     return run

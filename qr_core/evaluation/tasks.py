@@ -6,13 +6,18 @@ Knows nothing of systems, metrics or the command line.
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 
 from qr_core.errors import InputError
 from qr_core.evaluation.work import Pool, Work
 from qr_core.pruning import Count
+from qr_core.types import Document
 
 
 class Task(str, Enum):
@@ -42,6 +47,7 @@ class Choice:
     candidates: Path | None = None
     pool_by_title: int | None = None
     depth: int | None = None
+    max_words: int | None = None
     lengths: tuple[int, ...] = (1000, 4000)
     depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     needles: Path | None = None
@@ -71,8 +77,11 @@ def read_work(task: Task, data: Path | None, choice: Choice, with_answers: bool,
     InputError
         When the data is malformed, or the choice does not go with the task.
     """
-    if task is not Task.beir and (choice.candidates, choice.pool_by_title, choice.depth) != (None,) * 3:
-        raise InputError("--candidates, --pool-by-title and --depth go with --task beir")
+    of_beir = (choice.candidates, choice.pool_by_title, choice.depth, choice.max_words)
+    if task is not Task.beir and of_beir != (None,) * 4:
+        raise InputError("--candidates, --pool-by-title, --depth and --max-words go with --task beir")
+    if task is not Task.niah and choice.needles is not None:
+        raise InputError("--needles goes with --task niah")
     if data is None and task is not Task.niah:
         raise InputError(f"--task {task.value} needs --data")
     work = (
@@ -84,6 +93,7 @@ def read_work(task: Task, data: Path | None, choice: Choice, with_answers: bool,
     pools = work.pools
     if not pools:
         raise InputError(f"{data} holds no query with candidates")
+    _check(pools)
     if choice.limit is not None:
         pools = _some(pools, work, choice.limit, rng)
     if choice.shuffled:
@@ -91,10 +101,29 @@ def read_work(task: Task, data: Path | None, choice: Choice, with_answers: bool,
     return replace(work, pools=pools)
 
 
+def _check(pools: Sequence[Pool]) -> None:
+    """Refuse, before anything is run, what would end a run or merge two documents."""
+    seen: set[int] = set()
+    for pool in pools:
+        if not pool.query.strip():
+            raise InputError(f"query {pool.query_id!r:.80} is blank: give it a text, or take it out")
+        if id(pool.documents) in seen:
+            continue
+        seen.add(id(pool.documents))
+        (key, times), *_ = [*Counter(str(d.id) for d in pool.documents).most_common(1), ("", 1)]
+        if times > 1:
+            raise InputError(
+                f"document {key!r:.80} stands {times} times among the candidates of query {pool.query_id!r:.80}"
+            )
+
+
 def _beir(data: Path, choice: Choice) -> Work:
     from qr_core.evaluation import beir, bm25
 
     collection = beir.read_beir(data)
+    if choice.max_words is not None:
+        shortened = {key: _shortened(document, choice.max_words) for key, document in collection.corpus.items()}
+        collection = replace(collection, corpus=shortened)
     if choice.candidates is not None and choice.pool_by_title is not None:
         raise InputError("pass either --candidates or --pool-by-title")
     if choice.pool_by_title is not None:
@@ -108,6 +137,12 @@ def _beir(data: Path, choice: Choice) -> Work:
     depth = choice.depth or BM25_DEPTH
     pools = beir.pools_from_candidates(collection, bm25.candidates(collection, depth), depth)
     return Work(pools, collection.qrels, notes=(f"candidates: the first {depth} by BM25 of the whole corpus",))
+
+
+def _shortened(document: Document, words: int) -> Document:
+    """A document's first words; words are what blanks separate."""
+    ends = [found.end() for found in islice(re.finditer(r"\S+", document.text), words + 1)]
+    return document if len(ends) <= words else replace(document, text=document.text[: ends[words - 1]])
 
 
 def _other(task: Task, data: Path | None, choice: Choice, with_answers: bool, count: Count | None) -> Work:

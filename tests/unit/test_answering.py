@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, GenerationError, InputError
 from qr_core.evaluation import judging
-from qr_core.evaluation.answering import Outcome, accuracy, answer_question, answered, selected
+from qr_core.evaluation.answering import Outcome, accuracy, answer_question, outcome_of, selected
 from qr_core.evaluation.judging import Judge, JudgeError, read_label, read_verdict, spoken
 from qr_core.evaluation.work import Expected, Pool
 from qr_core.generation import LocalGenerator
@@ -38,6 +38,11 @@ def judge_stub():
     with serving() as server:
         server.says("Yes.")
         yield server
+
+
+def answered(pool, scores, expected, generator, judge, top_k, max_new_tokens) -> Outcome:
+    """The whole way from a question to its outcome."""
+    return outcome_of(answer_question(generator, pool, scores, expected, top_k, max_new_tokens), expected, judge)
 
 
 # The generator

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import threading
-from http.server import ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from qr_core.evaluation import rankgpt
 from qr_core.evaluation.cross_encoder import cross_encoder_system
 from qr_core.evaluation.rankgpt import RankGPT, rankgpt_system
 from qr_core.evaluation.work import Pool
-from qr_core.generation import EndpointGenerator, LocalGenerator
-from tests.unit.test_generation import Stub, completion
+from qr_core.generation import LocalGenerator
+from tests.stub_endpoint import completion
 
 
 def pool(worths, query="q") -> Pool:
@@ -190,27 +188,11 @@ def test_passages_are_cut_until_they_fit_the_context(embedded):
         list(system([Pool("1", "q", documents)]))
 
 
-class Sorting(Stub):
-    """An endpoint that ranks perfectly, after a first reply without any number."""
-
-    def do_POST(self):  # noqa: N802 (the name that http.server calls)
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
-        self.server.seen.append(message)
-        text = truly_sorted(message) if len(self.server.seen) > 1 else "Gladly!"
-        self.reply(200, completion(text))
-
-
-def test_through_an_endpoint():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Sorting) as server:
-        server.seen, server.models, server.daemon_threads = [], ["stub"], True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        generator = EndpointGenerator(f"http://127.0.0.1:{server.server_port}/v1")
-        system = rankgpt_system(generator, window=4, step=2)
-        first, second = system([pool([1, 2, 3, 4, 5, 6]), pool([7, 9, 8])])
-        generator._client.close()
-        server.shutdown()
-        thread.join()
+def test_through_an_endpoint(stub, endpoint):
+    """It ranks perfectly, after a first reply without any number."""
+    stub.script = [(200, completion("Gladly!"), 0), (200, lambda message: completion(truly_sorted(message)), 0)]
+    system = rankgpt_system(endpoint(), window=4, step=2)
+    first, second = system([pool([1, 2, 3, 4, 5, 6]), pool([7, 9, 8])])
     assert ranked(first)[:2] == [5, 4]
     assert ranked(second) == [1, 2, 0]
     assert system.counts == rankgpt.Counts(windows=3, calls=4)

@@ -1,0 +1,61 @@
+"""Show: results of an evaluation as a table on a terminal.
+
+Knows nothing of how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from qr_core.terminal import plain
+
+
+def measures_of(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every measure that some system has, in order."""
+    return list(
+        dict.fromkeys(k for row in systems.values() for k, v in row.items() if isinstance(v, dict) and "low" in v)
+    )
+
+
+def show(out: Console, report: Mapping[str, Any]) -> None:
+    """Systems down, measures across; many measures stand below each other instead."""
+    results = report["systems"]
+    out.print(plain(f"{report['data']}: {report['queries']} queries, mean [95% bootstrap interval]"))
+    measures = measures_of(results)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    across = len(measures) <= 4
+    for column in ("system", *measures, "seconds per query") if across else ("measure", *results):
+        table.add_column(column, justify="left" if column in ("system", "measure") else "right")
+
+    def cell(name: str, measure: str) -> str:
+        value = results[name].get(measure)
+        if not value or value["mean"] is None:
+            return "-"
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+    def seconds(name: str) -> str:
+        return f"{results[name]['seconds_per_query']:.3f}" if results[name].get("seconds_per_query") else "-"
+
+    if across:
+        for name in results:
+            table.add_row(name, *(cell(name, measure) for measure in measures), seconds(name))
+    else:
+        for measure in measures:
+            table.add_row(measure, *(cell(name, measure) for name in results))
+        table.add_row("seconds per query", *(seconds(name) for name in results))
+    out.print(table)
+    for name, row in results.items():
+        if "missing" in row:
+            out.print(plain(f"{name}: not run: {row['missing']}"), soft_wrap=True)
+        failed = {**row.get("failed", {}), **row.get("answers", {}).get("failures", {})}
+        if failed:
+            query, reason = next(iter(failed.items()))
+            untried = row.get("untried", 0) + row.get("answers", {}).get("untried", 0)
+            more = f", and {untried} were not tried after failures in a row" if untried else ""
+            out.print(plain(f"{name}: {len(failed)} queries failed{more}; {query}: {reason}"), soft_wrap=True)
+    for note in report["notes"]:
+        out.print(plain(str(note)), soft_wrap=True)
