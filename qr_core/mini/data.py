@@ -22,10 +22,10 @@ from typing import Any
 
 WORD = re.compile(r"[a-z0-9]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
-MOST_QUESTIONS = 3
+MOST_QUESTIONS = 5
 LONGEST = 220
 """Words of a passage; longer ones are cut into several, and which of them answers is left to the teacher."""
-SOURCES = {"nqg": 2400, "squadshifts_new_wiki": 1600, "nq_oracle": 2600, "anthropic_docs_rag": 124}
+SOURCES = {"nqg": 3200, "squadshifts_new_wiki": 1600, "nq_oracle": 2600, "anthropic_docs_rag": 124}
 """Sources that are read, and how many lines of each stand as passages of their own."""
 HELD_OUT = (20, 7)
 """Group number 7 of every 20 of a source is held out from training."""
@@ -86,7 +86,7 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def read(folder: Path, chunks_per_chapter: float = 0.15) -> Collection:
+def read(folder: Path, chunks_per_chapter: float = 0.8) -> Collection:
     """Everything that the files of `folder` hold."""
     found = Collection()
     if (path := folder / "qa.jsonl.gz").exists():
@@ -170,17 +170,15 @@ def _read_books(path: Path, found: Collection, chunks_per_chapter: float) -> Non
             size = rng.randint(15, 190)
             start = rng.randrange(max(1, len(tokens) - size))
             found.add("", " ".join(tokens[start : start + size]), "books", group)
-        if row["events"] and rng.random() < 0.15:
-            found.queries.append(Query(rng.choice(row["events"]), (), "books", group))
+        for event in rng.sample(row["events"], min(len(row["events"]), 1 + (rng.random() < 0.3))):
+            found.queries.append(Query(event, (), "books", group))
 
 
 def _make_queries(found: Collection) -> None:
-    """One query from every second passage: a sentence, part of one, the title, or rare words."""
+    """One query from every passage: a sentence, part of one, the title, or rare words."""
     rng = random.Random(2)
     seen = Counter(word for passage in found.passages for word in set(words(passage.text)))
     for place, passage in enumerate(found.passages):
-        if place % 2:
-            continue
         kind = rng.random()
         sentence = rng.choice(SENTENCE_END.split(passage.text)).split()[:40]
         if kind < 0.2 and passage.title and passage.source in ("multihop", "nq_oracle"):

@@ -44,9 +44,10 @@ class Batches:
             self.known[text] = list(self.tokenizer.encode(text, add_special_tokens=False))
         return self.known[text]
 
-    def _passage(self, number: int, passage: Passage, titled: bool) -> list[int]:
+    def _passage(self, number: int, passage: Passage, titled: bool, joint: bool) -> list[int]:
         title = self.encode(passage.title) if titled and passage.title else []
-        return [*self.encode(f"[{number}]"), *title, *self.encode(passage.text)][: self.recipe.passage_tokens]
+        mark = self.encode(f"[{number}]") if joint else []
+        return [*mark, *title, *self.encode(passage.text)][: self.recipe.passage_tokens]
 
     def make(self, pack: Pack, rng: random.Random, joint: bool | None = None, titled: bool | None = None) -> Batch:
         """`joint` and `titled`, whether passages show their titles, are drawn when not given."""
@@ -54,7 +55,7 @@ class Batches:
             titled = rng.random() < self.recipe.titled_share
         if joint is None:
             joint = rng.random() < self.recipe.joint_share
-        rows = [self.introduction] + [self._passage(i, p, titled) for i, p in enumerate(pack.passages, start=1)]
+        rows = [self.introduction] + [self._passage(i, p, titled, joint) for i, p in enumerate(pack.passages, start=1)]
         rows += [self.late] + [self.encode(query)[:64] for query in [*pack.queries, NULL_QUERY]]
         lengths = torch.tensor([len(row) for row in rows])
         ends = lengths.cumsum(0)
@@ -66,6 +67,9 @@ class Batches:
             gaps[1:count] = torch.tensor(sorted(rng.randint(0, spread) for _ in pack.passages))
             gaps[count:] = gaps[count - 1]
         starts = ends - lengths + gaps
+        if not joint:  # passages share their positions, and the query follows the longest
+            starts[1:count] = lengths[0]
+            starts[count] = lengths[0] + lengths[1:count].max() + gaps[count]
         starts[count + 1 :] = starts[count] + lengths[count]  # every query follows the late instruction
         within = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
         positions = starts.repeat_interleave(lengths) + within

@@ -60,16 +60,18 @@ class Packs:
         Draw the held-out queries, among all passages, instead of the others among passages that are not held out.
     temperature : float
         Of the teacher's shares.
+    banned : frozenset of int
+        Passages that are never drawn, nor the queries that they answer.
     """
 
     SHARES: ClassVar[dict[str, float]] = {
-        "nqg": 0.18,
+        "nqg": 0.12,
         "nqg-joined": 0.16,
         "squadshifts_new_wiki": 0.16,
         "nq_oracle": 0.20,
-        "multihop": 0.20,
+        "multihop": 0.16,
         "anthropic_docs_rag": 0.02,
-        "books": 0.08,
+        "books": 0.18,
     }
     """How often each source gives the first query of a pack."""
     LABEL_WEIGHT: ClassVar[dict[bool, float]] = {True: 0.5, False: 0.3}
@@ -82,11 +84,12 @@ class Packs:
         near: Sequence[list[list[int]]],
         held: bool = False,
         temperature: float = 0.05,
+        banned: frozenset[int] = frozenset(),
     ) -> None:
         self.passages, self.queries = collection.passages, collection.queries
         self.passage_vectors, self.query_vectors = vectors
         self.near, self.temperature = near, temperature
-        self.allowed = {i for i, passage in enumerate(self.passages) if held or not held_out(passage)}
+        self.allowed = {i for i, passage in enumerate(self.passages) if held or not held_out(passage)} - banned
         self.by_group: dict[tuple[str, int], list[int]] = defaultdict(list)
         self.by_source: dict[str, list[int]] = defaultdict(list)
         for i in sorted(self.allowed):
@@ -118,7 +121,7 @@ class Packs:
         """Answers first, then hard negatives of every kind among strangers, until one of two limits is reached."""
         query = self.queries[seed]
         most = rng.randint(6, rng.choice((12, 20, 36)))
-        budget = rng.choice((400, 900, 1400))
+        budget = rng.choice((400, 900, 1400, 2400))
         kinds = [list(kind[seed]) for kind in self.near]
         group = self.by_group[query.source, query.group]
         kinds.append(rng.sample(group, min(len(group), most)))

@@ -14,6 +14,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ import torch
 import typer
 
 from qr_core.mini import data as reading
-from qr_core.mini import teacher
+from qr_core.mini import overlap, teacher
 from qr_core.mini.losses import Batch, Batches, losses
 from qr_core.mini.packs import Packs
 from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
@@ -37,12 +38,15 @@ def learning_rate(recipe: Recipe, step: int, done: float) -> float:
 class Sources:
     """Training and held-out packs of a data folder, with the teacher's vectors and neighbours."""
 
-    def __init__(self, folder: Path, init: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, init: Path, cache: Path, evaluation: Sequence[Path] = ()) -> None:
         self.collection = reading.read(folder)
+        held = overlap.Evaluation(text for other in evaluation for text in overlap.texts_of(other))
+        banned = frozenset(i for i, passage in enumerate(self.collection.passages) if held.holds(passage.text))
+        typer.echo(f"{len(banned)} passages left out: they stand in evaluation data")
         vectors = teacher.embeddings(init, self.collection, cache)
         near = [teacher.nearest(self.collection, *vectors), teacher.lexical(self.collection)]
-        self.packs = Packs(self.collection, vectors, near)
-        self.held_out = Packs(self.collection, vectors, near, held=True)
+        self.packs = Packs(self.collection, vectors, near, banned=banned)
+        self.held_out = Packs(self.collection, vectors, near, held=True, banned=banned)
 
 
 class Run:
@@ -121,9 +125,11 @@ class Run:
         self.tokenizer.save_pretrained(self.out / "model")
 
 
-def train(data: Path, init: Path, out: Path, recipe: Recipe, start: Path | None = None) -> None:
+def train(
+    data: Path, init: Path, out: Path, recipe: Recipe, start: Path | None = None, evaluation: Sequence[Path] = ()
+) -> None:
     """Run `recipe` to its end, writing checkpoints, curve and model to `out`."""
-    sources = Sources(data, init, out)
+    sources = Sources(data, init, out, evaluation)
     run = Run(init, out, recipe, start)
     rng = random.Random(recipe.seed * 1_000_003 + run.step)
     batches = Batches(run.tokenizer, recipe)
@@ -159,6 +165,9 @@ def main(
     start: Annotated[Path | None, typer.Option(help="Folder with a model to go on from, grown to the recipe.")] = None,
     minutes: Annotated[float, typer.Option(help="Training time, evaluation left out.")] = Recipe.minutes,
     seed: Annotated[int, typer.Option(help="Seed of weights, packs and order.")] = 0,
+    evaluation: Annotated[
+        list[Path] | None, typer.Option(help="Folders of evaluation data, whose text is left out.", exists=True)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="JSON file with other settings of the recipe.")] = None,
 ) -> None:
     """Train the embedded model from data files and all-MiniLM-L6-v2."""
@@ -166,7 +175,7 @@ def main(
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in other.items()
     }
-    train(data, init, out, replace(Recipe(minutes=minutes, seed=seed), **settings), start)
+    train(data, init, out, replace(Recipe(minutes=minutes, seed=seed), **settings), start, evaluation or ())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 
 from qr_core import Document, QRScorer
 from qr_core.inputs import documents_from_json_lines
-from qr_core.mini import average, data, forward, losses, packs, train
+from qr_core.mini import average, data, forward, losses, overlap, packs, train
 from qr_core.mini import recipe as recipe_module
 from qr_core.scorer import embedded_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
@@ -293,3 +293,55 @@ def test_runs_are_averaged(initial_model, tmp_path):
     mean = AutoModelForCausalLM.from_pretrained(tmp_path / "mean" / "model", dtype=torch.float32)
     assert not torch.equal(*tables)
     assert torch.allclose(mean.model.layers[0].self_attn.q_proj.weight, (tables[0] + tables[1]) / 2, atol=1e-2)
+
+
+def test_passages_apart_share_their_positions(sources, initial_model):
+    recipe = train.Recipe(**TINY, spread_share=0.0)
+    batches = losses.Batches(train.tokenizer_from(initial_model), recipe)
+    pack = sources.packs.draw(random.Random(1))
+    together, apart = (batches.make(pack, random.Random(1), joint=joint).layout for joint in (True, False))
+    assert torch.equal(together.positions[: together.late[1]], torch.arange(together.late[1]))
+    opening = apart.passages[0][0]
+    assert {int(apart.positions[start]) for start, _ in apart.passages} == {opening}
+    longest = max(end - start for start, end in apart.passages)
+    assert int(apart.positions[apart.late[0]]) == opening + longest
+    for (start, end), (first, last) in zip(apart.passages, together.passages, strict=True):  # without their numbers
+        assert end - start < last - first or end - start == recipe.passage_tokens
+
+
+PLANTED = "the harbour master keeps a brass telescope in the third drawer of his oak desk by the window"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (PLANTED, True),
+        (f"Once, they say: {PLANTED.upper()}!", True),
+        (" ".join(PLANTED.split()[:13]), True),
+        (" ".join(PLANTED.split()[:12]) + " and more words that stand nowhere else", False),
+        ("a short text", True),
+        ("a short text and more", False),
+        ("", False),
+    ],
+)
+def test_overlap_is_found(text, found):
+    assert overlap.Evaluation([PLANTED + " and so on", "A short text."]).holds(text) is found
+
+
+def test_planted_overlap_fails_the_check_and_is_left_out_of_training(training_data, initial_model, tmp_path):
+    collection = data.read(training_data)
+    evaluation = tmp_path / "evaluation" / "set"
+    evaluation.mkdir(parents=True)
+    write(evaluation / "corpus.jsonl.gz", [{"_id": "d1", "text": "nothing of the kind stands here"}])
+    command = [sys.executable, "-m", "qr_core.mini.overlap", "--data", str(training_data), "--evaluation"]
+    clean = subprocess.run([*command, str(evaluation)], capture_output=True, text=True, check=False)
+    assert (clean.returncode, clean.stderr) == (0, "")
+    planted = next(i for i, passage in enumerate(collection.passages) if not data.held_out(passage))
+    words = collection.passages[planted].text.split()
+    (evaluation / "queries.json").write_text(json.dumps([{"question": "So: " + " ".join(words[5:20])}]))
+    dirty = subprocess.run([*command, str(evaluation)], capture_output=True, text=True, check=False)
+    assert dirty.returncode == 1
+    assert " ".join(words)[:60] in dirty.stdout
+    sources = train.Sources(training_data, initial_model, tmp_path / "cache", [evaluation])
+    assert planted not in sources.packs.allowed
+    assert all(planted not in sources.packs.queries[i].golds for kind in sources.packs.seeds.values() for i in kind)
