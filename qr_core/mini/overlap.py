@@ -72,7 +72,8 @@ class Evaluation:
         if len(row) < WORDS:
             return np.zeros(0, np.uint64)
         windows = np.lib.stride_tricks.sliding_window_view(row, WORDS)
-        return (windows * _FACTORS).sum(axis=1, dtype=np.uint64)
+        hashed: Hashes = (windows * _FACTORS).sum(axis=1, dtype=np.uint64)
+        return hashed
 
 
 def texts_of(folder: Path) -> Iterator[str]:
