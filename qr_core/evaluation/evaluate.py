@@ -21,7 +21,10 @@ from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool, Work
+from qr_core.models import ModelSource, load_tokenizer
 from qr_core.pruning import Count
+from qr_core.pruning import counter as token_counter
+from qr_core.scorer import embedded_model
 from qr_core.workfolder import WorkFolder
 
 
@@ -241,7 +244,7 @@ def token_counts(pools: Sequence[Pool], count: Count) -> dict[str, int]:
 
 def counter(entries: Sequence[Entry]) -> Count:
     """What tokens are counted with: the first attention system's tokenizer, else the embedded model's."""
-    from qr_core.scorer import QRScorer
-
-    scorer = next((entry.scorer for entry in entries if entry.scorer is not None), None)
-    return (scorer or QRScorer.from_pretrained()).count_tokens
+    for entry in entries:
+        if entry.scorer is not None:
+            return entry.scorer.count_tokens
+    return token_counter(None, load_tokenizer(ModelSource(str(embedded_model()))))
