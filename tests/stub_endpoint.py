@@ -25,8 +25,8 @@ class StubServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.script: list[tuple[int, Any, float]] = [(200, completion(" Blue. "), 0)]
         self.seen: list[dict[str, Any]] = []
@@ -72,8 +72,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[StubServer]:
-    server = StubServer()
+def serving(port: int = 0) -> Iterator[StubServer]:
+    """A server on this port, or on a free one."""
+    server = StubServer(port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)  # seconds until it sees its end
     thread.start()
     try:

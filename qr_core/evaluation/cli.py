@@ -244,7 +244,16 @@ def evaluate(
             limit=limit,
         )
         asking = Asking(
-            generator, generator_model, judge, judge_model, judge_prompt, top_k, max_new_tokens, timeout, device, dtype
+            generator=generator,
+            generator_model=generator_model,
+            judge=judge,
+            judge_model=judge_model,
+            judge_prompt=judge_prompt,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
+            timeout=timeout,
+            device=device,
+            dtype=dtype,
         )
         counting = Counting(measures, exponential_gain, baseline)
         named = [name.strip() for name in systems.split(",") if name.strip()]

@@ -201,7 +201,7 @@ def _failed(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             if found:
                 query, reason = next(iter(found.items()))
                 more = f" and {untried} more were not tried" if untried else ""
-                many = f"{len(found)} queries{more}; the next run tries them again"
+                many = f"{len(found)} quer{'y' if len(found) == 1 else 'ies'}{more}; the next run tries them again"
                 yield f"{name}: {what} failed for {many}. {query}: {reason}"
 
 

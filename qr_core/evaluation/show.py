@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from qr_core.terminal import plain
@@ -47,7 +48,8 @@ def show(out: Console, report: Mapping[str, Any]) -> None:
         for measure in measures:
             table.add_row(measure, *(cell(name, measure) for name in results))
         table.add_row("seconds per query", *(seconds(name) for name in results))
-    out.print(table)
+    needed = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+    out.print(table, width=max(out.width, needed), crop=False, no_wrap=True)  # figures are never torn
     for name, row in results.items():
         if "missing" in row:
             out.print(plain(f"{name}: not run: {row['missing']}"), soft_wrap=True)

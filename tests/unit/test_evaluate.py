@@ -142,7 +142,9 @@ def test_ablations_change_scores(evaluated, beir, tmp_path):
          ["--order", "reversed"], ["--template", "plain"])
     ):  # fmt: skip
         out = tmp_path / str(number)
-        evaluated(*beir, *TINY, "--template", "chat", "--calibrate", "--systems", "qr", "--out", out, *args)
+        evaluated(
+            *beir, *TINY, "--limit", "1", "--template", "chat", "--calibrate", "--systems", "qr", "--out", out, *args
+        )
         seen.append(scores_of(out, "qr"))
     assert all(one != other for place, one in enumerate(seen) for other in seen[:place])
 
@@ -227,9 +229,12 @@ def test_multihop_counts_all_supporting_passages(evaluated, tmp_path):
 
 
 def test_a_grid_of_needles(evaluated, tmp_path):
+    needle = {"needle": "The password is seven herons.", "question": "What is the password?", "answer": "seven herons"}
+    (tmp_path / "needles.jsonl").write_text(json.dumps(needle))
     args = ["eval", "--task", "niah", "--lengths", "800,1600", "--depths", "0,1", "--systems", "qr,bm25,given", *TINY]
+    args += ["--needles", tmp_path / "needles.jsonl"]
     report = evaluated(*args, "--out", tmp_path / "out")
-    assert report["queries"] == 2 * 2 * 4
+    assert report["queries"] == 2 * 2
     assert report["data"] == "default"
     assert means(report, "Success@1")["bm25"] == 1.0
     assert means(report, "Success@1")["given"] == 0.5  # needles at depth 0 stand first
@@ -238,7 +243,9 @@ def test_a_grid_of_needles(evaluated, tmp_path):
         assert f"needles-{name}.png" in (tmp_path / "out" / "report.md").read_text()
     pool = json.loads((tmp_path / "out" / "pools.jsonl").read_text().splitlines()[0])
     assert len(pool["texts"]) == len(pool["candidates"])
-    few = evaluated(*args, "--limit", "3", "--out", tmp_path / "few")  # not every cell has a query
+    few = evaluated(
+        *args, "--limit", "3", "--systems", "given", "--out", tmp_path / "few"
+    )  # not every cell has a query
     assert few["queries"] == 3
 
 
