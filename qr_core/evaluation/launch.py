@@ -131,6 +131,8 @@ def launch(
         answering=answering,
     )
     results = evaluate(work, entries, plan, folder, track)
+    if answering and answering.judge is None and not all(wanted.labels for wanted in work.expected.values()):
+        results.notes.append("replies are not judged: pass --judge to tell which are right")
     results.report = {
         "task": task.value,
         "data": data.name if data else "default",

@@ -37,6 +37,7 @@ def against_time(systems: Mapping[str, Mapping[str, Any]], measure: str) -> byte
         axes.plot(row["median_seconds"], row[measure]["mean"], "o", color=COLOUR)
         axes.annotate(name, (row["median_seconds"], row[measure]["mean"]), textcoords="offset points", xytext=(6, 3))
     axes.set_xscale("log")
+    axes.margins(x=0.2, y=0.1)  # room for the names
     axes.set_xlabel("median seconds per query")
     axes.set_ylabel(measure)
     return _png(figure)

@@ -187,7 +187,7 @@ def _difference(row: Mapping[str, Any], measure: str) -> str:
     found = row.get(measure)
     if not found or found["mean"] is None:
         return "-"
-    p = "" if found["p"] is None else f", p {found['p']:.3f}"
+    p = "" if found["p"] is None else ", p < 0.001" if found["p"] < 0.001 else f", p {found['p']:.3f}"
     return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]{p}"
 
 
@@ -221,6 +221,9 @@ def _times(systems: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
         if not row.get("median_seconds"):
             continue
         peak, rate = row.get("peak_memory"), row.get("tokens_per_second")
-        seconds = [f"{row[key]:.3f}" for key in ("median_seconds", "p95_seconds", "seconds_per_query")]
+        seconds = [
+            f"{row[key]:{'.3f' if row[key] >= 0.01 else '.2g'}}"
+            for key in ("median_seconds", "p95_seconds", "seconds_per_query")
+        ]
         rows.append([name, *seconds, f"{rate:,.0f}" if rate else "-", f"{peak / 2**20:,.0f}" if peak else "-"])
     return rows

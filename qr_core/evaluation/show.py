@@ -49,7 +49,8 @@ def show(out: Console, report: Mapping[str, Any]) -> None:
             table.add_row(measure, *(cell(name, measure) for name in results))
         table.add_row("seconds per query", *(seconds(name) for name in results))
     needed = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
-    out.print(table, width=max(out.width, needed), crop=False, no_wrap=True)  # figures are never torn
+    # On a narrow terminal its lines break, but no figure does.
+    Console(file=out.file, width=max(out.width, needed), highlight=False, markup=False).print(table)
     for name, row in results.items():
         if "missing" in row:
             out.print(plain(f"{name}: not run: {row['missing']}"), soft_wrap=True)
