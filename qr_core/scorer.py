@@ -25,6 +25,7 @@ from qr_core import chunking, models, pruning
 from qr_core import heads as head_sets
 from qr_core.checks import check_one_of, check_whole_number, checked_documents, checked_jobs, checked_query
 from qr_core.chunking import TextFormat, UnitName
+from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.prompt import PromptBuilder
 from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
@@ -411,6 +412,12 @@ class QRScorer:
             (number, part), stood = parts[place], found.standings[place]
             ranked.append(Candidate(number, part.start, part.end, stood.score, stood.relevance, part.headings))
         return ranked, texts, found.windows
+
+    def explain(
+        self, query: str, documents: Iterable[DocumentLike], *, top_k: int = MOST_DOCUMENTS, order: Order = "given"
+    ) -> Explanation:
+        """Rank `documents` and say which words drew the attention; see `qr_core.explain`."""
+        return explain(self, query, documents, top_k=top_k, order=order)
 
     async def arank(
         self, query: str, documents: Iterable[DocumentLike], *, top_k: int | None = None, order: Order = "given"

@@ -141,6 +141,12 @@ class Ranking(Sequence[Hit]):
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from qr_core.notebook import ranking_html
+
+        return ranking_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: query, model, heads and one entry per hit (without the documents' text)."""
         hits = [
@@ -222,6 +228,12 @@ class Pruned:
     def text(self) -> str:
         """All kept parts, documents apart by a blank line."""
         return "\n\n".join(text for _, text in self.texts)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from qr_core.notebook import pruned_html
+
+        return pruned_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
