@@ -1,17 +1,19 @@
-# make demo   rank sample documents with the embedded model (sets up .venv first)
-# make test   the default test suite
-# make check  lint and types
-# make wheel  build the wheel and run the demo from it in an empty environment
-# make slow   the tests that take minutes, with their figures
-# make core   the core's tests with neither LlamaIndex nor LangChain installed
-# make lowest the adapters' tests with the lowest versions of both that are supported
+# make demo      rank sample documents with the embedded model (sets up .venv first)
+# make test      the default test suite
+# make check     lint and types
+# make wheel     build the wheel and run the demo from it in an empty environment
+# make slow      the tests that take minutes, with their figures
+# make notebooks run every notebook from top to bottom
+# make browser   open the page of an explanation in headless Chromium (Debian's, installed where possible)
+# make core      the core's tests with neither LlamaIndex nor LangChain installed
+# make lowest    the adapters' tests with the lowest versions of both that are supported
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel slow core lowest clean
+.PHONY: demo test check wheel slow notebooks browser core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -41,6 +43,16 @@ wheel: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow -s
+
+notebooks: $(READY)
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
+
+browser: $(READY)
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || true
+	$(BIN)/python -m pip install -qq playwright
+	mkdir -p build
+	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k browser
 
 core:
 	$(PYTHON) -m venv --clear build/core

@@ -5,6 +5,7 @@ Knows nothing of how scores came about.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +65,27 @@ def terminal_map(heads: HeadSet) -> Text:
 
 
 def save_png(heads: HeadSet, path: Path) -> None:
-    """Draw the map with matplotlib; rings mark the heads of the set.
+    """Write `png` to a file.
 
     Raises
     ------
     InputError
         When matplotlib is missing, or the file cannot be written.
+    """
+    drawn = png(heads)
+    try:
+        path.write_bytes(drawn)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def png(heads: HeadSet) -> bytes:
+    """The map drawn with matplotlib; rings mark the heads of the set.
+
+    Raises
+    ------
+    InputError
+        When matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
@@ -91,10 +107,9 @@ def save_png(heads: HeadSet, path: Path) -> None:
         axis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{heads.model}\n{heads.criterion}; {len(set(listed))} heads ringed", fontsize=10)
     figure.colorbar(image, ax=axes, label="score")
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    return drawn.getvalue()
 
 
 @dataclass(frozen=True)
