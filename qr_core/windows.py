@@ -19,8 +19,9 @@ from qr_core.types import Document
 
 PIECE_SHARE = 0.25
 """Most of a window that one piece takes, so that several can be compared; longer documents are cut."""
-ROUND_SHARE = 0.25
-"""So much of the text goes on to the next round, or as much as fills one window where that is more."""
+ROUND_SHARE = 0.5
+"""So much of the text goes on to the next round, or as much as fills one window where that is more. A quarter is read a
+third faster and ranks further from what one prompt gives (QMSum's training split, eight windows)."""
 
 Measure = Callable[[Sequence[Document]], list[int]]
 """How many tokens each document takes in a prompt, at most."""

@@ -211,8 +211,9 @@ def test_rank_many_reads_windows_once(monkeypatch):
         return prefill(model, input_ids, *args, **options)
 
     monkeypatch.setattr(reader, "prefill", counted)
-    scorer = windowed(600)
+    scorer = windowed(900)
     first, second = scorer.rank_many([(QUERY, MANY), ("Who built the bridge?", MANY)])
+    assert (first.windows, first.rounds) == (2, 2)  # so that every later round is one window
     assert len(lengths) == first.windows + (first.rounds - 1) + (second.rounds - 1)
 
 
