@@ -7,11 +7,13 @@ Names that need torch are imported when they are first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qr_core.cache import cache_partition
 from qr_core.errors import (
     ContextLengthError,
     GenerationError,
     HeadSetError,
     InputError,
+    MemoryLimitError,
     ModelLoadError,
     NonFiniteError,
     QRHeadError,
@@ -34,6 +36,7 @@ __all__ = [
     "HeadSetError",
     "Hit",
     "InputError",
+    "MemoryLimitError",
     "ModelLoadError",
     "NonFiniteError",
     "Pruned",
@@ -43,6 +46,7 @@ __all__ = [
     "Span",
     "__version__",
     "ask",
+    "cache_partition",
     "detect_heads",
 ]
 

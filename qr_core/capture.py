@@ -4,6 +4,8 @@ Registers one attention function with transformers. While a `Capture` is active 
 eager attention computes (scaling, soft cap, mask, attention sinks) and keeps, for the chosen heads only, each key's
 attention averaged over the probe's rows. Softmax and average are float32 whatever the weights' type.
 
+One batch item may hold several suffixes of the same prefix, one after the other, that do not see each other.
+
 Knows nothing of prompts, documents, queries or scores: rows and keys are positions.
 """
 
@@ -43,20 +45,24 @@ class Capture:
     heads : mapping of int to Tensor
         For each layer to read, the indices of its heads, shape (heads of that layer,).
     row_weights : Tensor, optional
-        Needed where there are heads to read. Float32, shape (batch, rows): the weight of each probe row in the average.
-        Rows that are no part of the query (padding, say) have weight 0; the weights of a batch item sum to 1.
+        Needed where there are heads to read. Float32, shape (readings, rows): the weight of each probe row in the
+        average. Rows that are no part of the query (padding, say) have weight 0; the weights of a reading sum to 1.
+        There is one reading per batch item, or any number of a batch of one.
     stop_after : int or None
         The layer after whose capture the forward pass is left by `DepthReached`. None runs all layers.
     silenced : mapping of int to Tensor
         For each layer, the indices of heads whose output is replaced by zeros, for causal checks.
+    suffixes : tuple of int
+        Where the rows are several suffixes, the rows of each. No more than one: all rows follow each other.
     masses : dict of int to Tensor
-        Filled by the probe: for each layer, float32, shape (batch, heads of that layer, keys).
+        Filled by the probe: for each layer, float32, shape (readings, heads of that layer, keys).
     """
 
     heads: Mapping[int, Tensor]
     row_weights: Tensor | None = None
     stop_after: int | None = None
     silenced: Mapping[int, Tensor] = field(default_factory=dict)
+    suffixes: tuple[int, ...] = ()
     masses: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -110,9 +116,9 @@ def capture_attention(
         weights = attention_weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
         if layer in capture.heads and capture.row_weights is not None:
             chosen = weights[:, capture.heads[layer].to(weights.device)]
-            row_weights = capture.row_weights[:, block].to(weights.device)
-            seen = (chosen * row_weights[:, None, :, None]).sum(dim=2)  # (batch, chosen heads, keys), float32
-            mass = seen if mass is None else mass + seen
+            if mass is None:
+                mass = chosen.new_zeros((len(capture.row_weights), chosen.shape[1], keys))
+            _add_rows(mass, chosen, capture.row_weights[:, block])
         if layer != capture.stop_after:
             grouped = weights.to(value.dtype).view(batch, value.shape[1], -1, keys)
             attended.append(torch.matmul(grouped, value).view(batch, heads, -1, value.shape[-1]))
@@ -129,6 +135,16 @@ def capture_attention(
     if layer in capture.silenced:
         output[:, capture.silenced[layer].to(output.device)] = 0
     return output.transpose(1, 2).contiguous(), None
+
+
+def _add_rows(mass: Tensor, chosen: Tensor, row_weights: Tensor) -> None:
+    """Add weighted rows (batch, heads, rows, keys) to the readings' masses (readings, heads, keys), all float32."""
+    for reading, weights in enumerate(row_weights):
+        counted = weights.nonzero()[:, 0].tolist()
+        if counted:
+            rows = slice(counted[0], counted[-1] + 1)
+            own = chosen[reading if len(chosen) > 1 else 0, :, rows]
+            mass[reading] += (own * weights[rows].to(own.device)[:, None]).sum(dim=1)
 
 
 def attention_weights(
@@ -156,9 +172,35 @@ def attention_weights(
     return torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :keys]
 
 
-# Registered once, with eager attention's own (additive) mask, and never taken out: other threads may be using it.
+def capture_mask(batch_size: int, q_length: int, kv_length: int, **options: Any) -> Tensor:
+    """Eager attention's own (additive) mask; rows of one suffix do not see those of another.
+
+    Each suffix sees what it would see if it followed the prefix alone, whatever the model's mask function is.
+
+    Returns
+    -------
+    Tensor
+        Shape (batch, 1, rows, keys).
+    """
+    capture = _ACTIVE.get()
+    suffixes = () if capture is None else capture.suffixes
+    if len(suffixes) < 2:
+        return eager_mask(batch_size, q_length, kv_length, **options)
+    before, longest = kv_length - q_length, max(suffixes)
+    alone = eager_mask(batch_size, longest, before + longest, **options)
+    mask = alone.new_full((batch_size, 1, q_length, kv_length), torch.finfo(alone.dtype).min)
+    start = 0
+    for rows in suffixes:
+        own = slice(start, start + rows)
+        mask[:, :, own, :before] = alone[:, :, :rows, :before]
+        mask[:, :, own, before + start : before + start + rows] = alone[:, :, :rows, before : before + rows]
+        start += rows
+    return mask
+
+
+# Registered once and never taken out: other threads may be using it.
 AttentionInterface.register(ATTENTION_NAME, capture_attention)
-AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
+AttentionMaskInterface.register(ATTENTION_NAME, capture_mask)
 
 
 def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:

@@ -82,6 +82,7 @@ class ChainOptions(BaseModel):
     keep_retrieval_score: bool = Field(default=False, description="Keep the score from before as retrieval_score.")
     calibrate: bool | None = Field(default=None, description="Subtract the N/A query; by default the head set's.")
     max_prompt_tokens: int | None = Field(default=None, ge=1, description="Read longer input in windows.")
+    cache_bytes: int | None = Field(default=None, ge=0, description="By default the process's cache; 0 for none.")
     device: str | None = Field(default=None, description="By default CUDA, then MPS, then CPU.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
     allow_model_mismatch: bool = Field(default=False, description="Accept heads of another model of the same shape.")
@@ -126,6 +127,7 @@ class ChainOptions(BaseModel):
                     dtype=self.dtype,
                     calibrate=self.calibrate,
                     max_prompt_tokens=self.max_prompt_tokens,
+                    cache_bytes=self.cache_bytes,
                     allow_model_mismatch=self.allow_model_mismatch,
                     trust_remote_code=self.trust_remote_code,
                 )

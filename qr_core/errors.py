@@ -32,3 +32,7 @@ class GenerationError(QRHeadError):
 
 class NonFiniteError(QRHeadError, ArithmeticError):
     """The model's attention is not finite, so no score exists."""
+
+
+class MemoryLimitError(QRHeadError, MemoryError):
+    """There is not enough memory for a prompt, even in small pieces."""

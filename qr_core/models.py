@@ -30,8 +30,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from qr_core import cache
 from qr_core.errors import ModelLoadError
-from qr_core.trial import check_readable
+from qr_core.trial import check_readable, reads_several
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +198,8 @@ class SharedModel:
     ----------
     lock : threading.RLock
         Held for every use of the weights.
+    reads_several : bool
+        Whether a loaded model reads several suffixes in one pass as it reads each alone; known from a trial.
     """
 
     def __init__(self, source: ModelSource, config: PreTrainedConfig) -> None:
@@ -206,6 +209,7 @@ class SharedModel:
         self._model: PreTrainedModel | None = None
         self._generator: PreTrainedModel | None = None
         self._checked = False
+        self.reads_several = False
 
     @property
     def loaded_layers(self) -> int:
@@ -225,13 +229,16 @@ class SharedModel:
             self._model = self._load(deepest + 1, AutoModel)
         if not self._checked:
             check_readable(cast(PreTrainedModel, self._model), self.source.name)
+            self.reads_several = reads_several(cast(PreTrainedModel, self._model))
             self._checked = True
         return cast(PreTrainedModel, self._model)
 
     def forget(self) -> None:
-        """Let go of the weights; the next use loads them again."""
-        self._model = self._generator = None
-        self._checked = False
+        """Let go of the weights, and of what was read with them; the next use loads them again."""
+        with self.lock:
+            self._model = self._generator = None
+            self._checked = False
+            cache.forget(self)
 
     def generator(self) -> PreTrainedModel:
         """The whole model with its language-model head; scorers use the same weights. The caller holds the lock.
@@ -320,9 +327,10 @@ def _after_fork() -> None:
     for model in list(_registry.values()):
         if model.loaded_layers and torch.get_num_threads() > 1:
             torch.set_num_threads(1)
-        if not model.lock.acquire(blocking=False):
-            model.forget()
+        free = model.lock.acquire(blocking=False)
         model.lock = threading.RLock()
+        if not free:
+            model.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,7 +10,7 @@ Knows nothing of documents, queries or heads: a prefix is token ids, a depth, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from qr_core import memory
 from qr_core.capture import Capture, DepthReached, capturing
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ OTHER_CHUNK_BYTES = 512 * 2**20
 """Most bytes that a chunk's rows may take, by kind of device: against all keys in a mask, or in the widest layer."""
 SMALLEST_CHUNK = 64
 """Rows. Fewer would read the weights too often."""
+SMALLEST_PACK = 512
+"""Rows that suffixes may take in one pass over however short a prefix."""
 
 
 class _FillingLayer(DynamicLayer):
@@ -110,6 +113,11 @@ class Prefix:
         return int(self.keys[0].shape[-2])
 
     @property
+    def depth(self) -> int:
+        """The deepest layer."""
+        return len(self.keys) - 1
+
+    @property
     def bytes(self) -> int:
         """Memory that keys and values take."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
@@ -140,6 +148,7 @@ def prefill(
     deepest: int,
     position_ids: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
+    make_room: Callable[[], None] | None = None,
 ) -> Prefix:
     """Run `input_ids` through layers 0 to `deepest` and keep every layer's keys and values.
 
@@ -155,20 +164,36 @@ def prefill(
         Shape (batch, tokens); 0, 1, 2, ... by default.
     progress : callable, optional
         Told how many tokens were run, after each chunk.
+    make_room : callable, optional
+        Called when memory is short, before smaller chunks are tried.
+
+    Raises
+    ------
+    MemoryLimitError
+        When memory is short, with smaller chunks as well.
     """
     tokens = input_ids.shape[-1]
-    cache = _FillingCache(tokens, None if offloaded(model) else deepest)
-    rows = chunk_rows(model, tokens)
-    for start in range(0, tokens, rows):
-        chunk = slice(start, start + rows)
-        positions = None if position_ids is None else position_ids[..., chunk]
-        with suppress(DepthReached):
-            model(input_ids=input_ids[..., chunk], position_ids=positions, past_key_values=cache, use_cache=True)
-        if progress:
-            progress(min(rows, tokens - start))
-    layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
-    return Prefix(
-        tuple(cast(Tensor, layer.keys) for layer in layers), tuple(cast(Tensor, layer.values) for layer in layers)
+    told = 0
+
+    def fill(rows: int) -> Prefix:
+        nonlocal told
+        cache = _FillingCache(tokens, None if offloaded(model) else deepest)
+        for start in range(0, tokens, rows):
+            chunk = slice(start, start + rows)
+            positions = None if position_ids is None else position_ids[..., chunk]
+            with suppress(DepthReached):
+                model(input_ids=input_ids[..., chunk], position_ids=positions, past_key_values=cache, use_cache=True)
+            done = min(start + rows, tokens)
+            if progress and done > told:
+                progress(done - told)
+            told = max(told, done)
+        layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
+        return Prefix(
+            tuple(cast(Tensor, layer.keys) for layer in layers), tuple(cast(Tensor, layer.values) for layer in layers)
+        )
+
+    return memory.in_pieces(
+        fill, min(chunk_rows(model, tokens), tokens), SMALLEST_CHUNK, f"of {tokens} tokens", make_room
     )
 
 
@@ -201,3 +226,66 @@ def probe(
     with capturing(model, capture), suppress(DepthReached):
         model(input_ids=input_ids, position_ids=position_ids, past_key_values=prefix.view(), use_cache=True)
     return {layer: mass[..., : prefix.length] for layer, mass in capture.masses.items()}
+
+
+def probe_each(
+    model: PreTrainedModel,
+    prefix: Prefix,
+    suffixes: Sequence[Sequence[int]],
+    heads: Mapping[int, Sequence[int]],
+    deepest: int,
+) -> list[Tensor]:
+    """Run several suffixes over `prefix` in one pass, none of which sees another, and average each one's rows.
+
+    Parameters
+    ----------
+    suffixes : sequence of sequence of int
+        Token ids; none is empty.
+    heads : mapping of int to sequence of int
+        For each layer to read, in ascending order, the heads to read.
+    deepest : int
+        The last of those layers.
+
+    Returns
+    -------
+    list of Tensor
+        For each suffix, float32, shape (heads of all layers, prefix tokens), on the CPU.
+
+    Raises
+    ------
+    NonFiniteError
+        As for `probe`.
+    """
+    counts = [len(suffix) for suffix in suffixes]
+    row_weights = torch.zeros(len(suffixes), sum(counts))
+    positions: list[int] = []
+    for number, count in enumerate(counts):
+        row_weights[number, len(positions) : len(positions) + count] = 1 / count
+        positions += range(prefix.length, prefix.length + count)
+    capture = Capture(
+        heads={layer: torch.tensor(chosen) for layer, chosen in heads.items()},
+        row_weights=row_weights,
+        stop_after=deepest,
+        suffixes=tuple(counts),
+    )
+    ids = torch.tensor([[token for suffix in suffixes for token in suffix]], device=model.device)
+    apart = torch.tensor([positions], device=model.device) if len(suffixes) > 1 else None
+    masses = probe(model, prefix, ids, capture, apart)
+    every = torch.cat([masses[layer].cpu() for layer in heads], dim=1)
+    return list(every.unbind())
+
+
+def suffixes_at_once(model: PreTrainedModel, prefix: Prefix, heads: int, longest: int) -> int:
+    """How many suffixes to run over `prefix` in one pass, for `CHUNK_BYTES`.
+
+    Parameters
+    ----------
+    heads : int
+        How many are read: for each suffix, their masses on every prefix token are held.
+    longest : int
+        Most tokens of a suffix.
+    """
+    budget = CHUNK_BYTES.get(model.device.type, OTHER_CHUNK_BYTES)
+    # Suffixes are keys to each other, if masked ones: they should be few beside the prefix's.
+    rows = min(chunk_rows(model, prefix.length), max(SMALLEST_PACK, prefix.length // 4))
+    return max(1, min(budget // (4 * heads * prefix.length), rows // longest))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Prompt:
         Int64, shape (tokens,): the characters of each token in the prompt's string.
     text_starts : tuple of int
         For each document, where its text (after number and title) begins in the prompt's string.
+    guarded : bool
+        Whether it was tokenised with control tokens switched off, because a caller's text spelled one.
     """
 
     ids: tuple[int, ...]
@@ -50,6 +52,7 @@ class Prompt:
     starts: NDArray[np.int64] = field(repr=False, compare=False)
     ends: NDArray[np.int64] = field(repr=False, compare=False)
     text_starts: tuple[int, ...] = field(repr=False, compare=False)
+    guarded: bool = field(default=False, repr=False, compare=False)
 
     def part_spans(self, document: int, parts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Token spans of parts of one document's text.
@@ -142,9 +145,12 @@ class PromptBuilder:
         """
         texts = [self._compose(query, documents) for query in queries]
         encoded = [self._encode(self._whole, text.string) for text in texts]
-        if any(self._offenders(tokens, text).size for tokens, text in zip(encoded, texts, strict=True)):
+        guarded = any(self._offenders(tokens, text).size for tokens, text in zip(encoded, texts, strict=True))
+        if guarded:
             encoded = [self._encode_guarded(text) for text in texts]
-        prompts = [self._place(tokens, text) for tokens, text in zip(encoded, texts, strict=True)]
+        prompts = [
+            replace(self._place(tokens, text), guarded=guarded) for tokens, text in zip(encoded, texts, strict=True)
+        ]
         if len({prompt.ids[: prompt.query_start] for prompt in prompts}) > 1:
             raise InputError("this tokenizer makes the documents' tokens depend on the query: it is not supported")
         return prompts

@@ -7,18 +7,21 @@ Takes the model's lock for each reading. Knows nothing of windows, of how tokens
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import sys
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from qr_core import layers, models, rope, scoring
-from qr_core.capture import Capture
+from qr_core import layers, memory, models, rope, scoring
+from qr_core.cache import ReadCache, make_room
+from qr_core.continuation import Begun, continued
 from qr_core.heads import HeadSet
-from qr_core.prefill import Prefix, prefill, probe
+from qr_core.prefill import Prefix, prefill, probe_each, suffixes_at_once
 from qr_core.prompt import Prompt, PromptBuilder
 from qr_core.templates import NULL_QUERY
 from qr_core.types import Document
@@ -26,7 +29,8 @@ from qr_core.types import Document
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KEPT_BYTES = 2 * 2**30
+LAYOUT = "joint"
+"""Part of every key: what another layout reads of the same tokens is something else."""
 
 
 @dataclass(frozen=True)
@@ -49,43 +53,6 @@ class TokenMasses:
     raw: Tensor
     prompt: Prompt
     calibrated: bool
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Documents that were read: their prefix and, once asked for, the masses of `N/A`, shape (heads, tokens)."""
-
-    prefix: Prefix
-    null_mass: Tensor | None = None
-
-    @property
-    def bytes(self) -> int:
-        null = self.null_mass
-        return self.prefix.bytes + (0 if null is None else null.numel() * null.element_size())
-
-
-class ReadCache:
-    """Prefixes for further queries over the same documents, the least recently used dropped beyond `max_bytes`.
-
-    The newest is kept whatever its size. Not safe to share between threads.
-    """
-
-    def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
-        self.max_bytes = max_bytes
-        self._reads: OrderedDict[Hashable, _Read] = OrderedDict()
-
-    def get(self, key: Hashable) -> _Read | None:
-        """What was put under `key`, if it is still there."""
-        if key in self._reads:
-            self._reads.move_to_end(key)
-        return self._reads.get(key)
-
-    def put(self, key: Hashable, read: _Read) -> None:
-        """Keep `read`."""
-        self._reads[key] = read
-        self._reads.move_to_end(key)
-        while len(self._reads) > 1 and sum(kept.bytes for kept in self._reads.values()) > self.max_bytes:
-            self._reads.popitem(last=False)
 
 
 class Reader:
@@ -117,10 +84,31 @@ class Reader:
         self.name = name
         self.layers = layers.layers_of(model.config)
         layers.check_readable_layers(self.layers, heads.by_layer(), name)
+        self._heads = {layer: tuple(chosen) for layer, chosen in heads.by_layer().items()}
 
-    def build(self, query: str, documents: Sequence[Document]) -> tuple[Prompt, Prompt]:
-        """The query's prompt and that of `N/A` over `documents`, in prompt order."""
+    def build(self, query: str, documents: Sequence[Document], cache: ReadCache | None = None) -> tuple[Prompt, Prompt]:
+        """The query's prompt and that of `N/A` over `documents`, in prompt order.
+
+        Parameters
+        ----------
+        cache : ReadCache, optional
+            Keeps the documents' tokens, so that for a further query only the prompt's end is tokenised. Whether that
+            gives the very same tokens is tried with `N/A` when the documents are first seen.
+        """
+        if cache is None:
+            asked, null = self.prompts.build([query, NULL_QUERY], documents)
+            return asked, null
+        key = ("prompt", tuple((document.title, document.text) for document in documents))
+        begun = cast("Begun | None", cache.get(self.prompts, key))
+        if begun is not None:
+            further = continued(self.prompts, begun.asked, query, documents)
+            if further is not None:
+                return further, begun.null
         asked, null = self.prompts.build([query, NULL_QUERY], documents)
+        if begun is None and continued(self.prompts, asked, NULL_QUERY, documents) == null:
+            size = sum(sys.getsizeof(text) for document in documents for text in (document.title, document.text))
+            begun = Begun(asked, null)
+            cache.put(self.prompts, key, begun, begun.bytes + size)
         return asked, null
 
     def read(
@@ -130,16 +118,28 @@ class Reader:
         cache: ReadCache | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> TokenMasses:
-        """What every selected head pays every token before the query.
+        """`read_many` of one query."""
+        return self.read_many([(asked, null)], cache, progress)[0]
+
+    def read_many(
+        self,
+        prompts: Sequence[tuple[Prompt, Prompt]],
+        cache: ReadCache | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[TokenMasses]:
+        """What every selected head pays every token before the query, for several queries over the same documents.
+
+        Queries share a pass over the documents' keys and values, as many as memory allows, where that changes no more
+        than rounding.
 
         Parameters
         ----------
-        asked, null : Prompt
-            From `build`.
+        prompts : sequence of (Prompt, Prompt)
+            A query's and that of `N/A`, from `build`.
         cache : ReadCache, optional
-            Prefixes are looked up there, and left there.
+            What was read is looked up there, and left there.
         progress : callable, optional
-            Told how many tokens were run, as they are.
+            Told how many tokens of the documents were run, or found, as they are.
 
         Raises
         ------
@@ -149,38 +149,78 @@ class Reader:
             When weights cannot be loaded or read.
         NonFiniteError
             When the model's attention is NaN or infinite.
+        MemoryLimitError
+            When memory is short, in small pieces too.
         """
-        # The content-free query itself cannot be calibrated by itself: every score would be zero.
-        calibrated = self.calibrate and asked.ids != null.ids
+        if not prompts:  # and load nothing
+            return []
         with self.model.lock, torch.inference_mode():
-            longest = max(len(asked.ids), len(null.ids))
-            layers.check_windows(self.layers, self.heads.by_layer(), longest, self.name)
+            for pair in prompts:
+                layers.check_windows(self.layers, self.heads.by_layer(), _longest(pair), self.name)
             model = self.model.at_depth(self.heads.deepest)
-            ids = asked.ids[: asked.query_start]
-            key = (ids, rope.regime(model, longest))
-            with rope.held_to(model, longest):
-                read = cache.get(key) if cache is not None else None
-                if read is None:
-                    input_ids = torch.tensor([ids], device=model.device)
-                    read = _Read(prefill(model, input_ids, self.heads.deepest, progress=progress))
-                elif progress:
-                    progress(len(ids))
-                raw = self._probe(model, read.prefix, asked)
-                if calibrated and read.null_mass is None:
-                    read = replace(read, null_mass=self._probe(model, read.prefix, null))
-            if cache is not None:
-                cache.put(key, read)
-        null_mass = read.null_mass if calibrated else None
-        mass = raw if null_mass is None else scoring.calibrate(raw, null_mass)
-        return TokenMasses(mass, raw, asked, calibrated)
+            found: list[TokenMasses] = []
+            for (ids, regime), group in groupby(
+                prompts, lambda pair: (pair[0].ids[: pair[0].query_start], rope.regime(model, _longest(pair)))
+            ):
+                pairs = list(group)
+                with rope.held_to(model, max(_longest(pair) for pair in pairs)):
+                    found += self._read_group(model, ids, regime, pairs, cache, progress)
+            return found
 
-    def _probe(self, model: PreTrainedModel, prefix: Prefix, asked: Prompt) -> Tensor:
+    def _read_group(
+        self,
+        model: PreTrainedModel,
+        ids: tuple[int, ...],
+        regime: Hashable,
+        pairs: Sequence[tuple[Prompt, Prompt]],
+        cache: ReadCache | None,
+        progress: Callable[[int], None] | None,
+    ) -> list[TokenMasses]:
+        """Masses for queries over the same tokens `ids`, in the same RoPE regime."""
+        # Equal tokens were made by equal templates, as far as the model can see.
+        key = (LAYOUT, regime, np.array(ids, dtype=np.int64).tobytes())
+        prefix = cast("Prefix | None", cache.get(self.model, key)) if cache is not None else None
+        if prefix is not None and prefix.depth >= self.heads.deepest:  # deeper ones hold the same, and more
+            if progress:
+                progress(len(ids))
+        else:
+            input_ids = torch.tensor([ids], device=model.device)
+            prefix = prefill(model, input_ids, self.heads.deepest, progress=progress, make_room=make_room)
+            if cache is not None:
+                cache.put(self.model, key, prefix, prefix.bytes + len(key[2]))
+        # The content-free query itself cannot be calibrated by itself: every score would be zero.
+        calibrated = [self.calibrate and asked.ids != null.ids for asked, null in pairs]
+        nulls: dict[tuple[int, ...], Tensor] = {}
+        for suffix in {null.ids[len(ids) :] for (_, null), wanted in zip(pairs, calibrated, strict=True) if wanted}:
+            null_key = (*key, suffix, tuple(self._heads.items()))
+            kept = cast("Tensor | None", cache.get(self.model, null_key)) if cache is not None else None
+            if kept is None:
+                kept = self._probe(model, prefix, [suffix])[0]
+                if cache is not None:
+                    cache.put(self.model, null_key, kept, kept.numel() * kept.element_size() + len(key[2]))
+            nulls[suffix] = kept
+        raw = self._probe(model, prefix, [asked.ids[len(ids) :] for asked, _ in pairs])
+        found = []
+        for own, (asked, null), wanted in zip(raw, pairs, calibrated, strict=True):
+            mass = scoring.calibrate(own, nulls[null.ids[len(ids) :]]) if wanted else own
+            found.append(TokenMasses(mass, own, asked, wanted))
+        return found
+
+    def _probe(self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Raw mass of every selected head on every prefix token, float32, shape (heads, prefix tokens), on the CPU."""
-        suffix = asked.ids[asked.query_start :]
-        capture = Capture(
-            heads={layer: torch.tensor(chosen) for layer, chosen in self.heads.by_layer().items()},
-            row_weights=torch.full((1, len(suffix)), 1 / len(suffix)),
-            stop_after=self.heads.deepest,
-        )
-        masses = probe(model, prefix, torch.tensor([suffix], device=model.device), capture)
-        return torch.cat([masses[layer][0].cpu() for layer in sorted(masses)])
+        most = 1
+        if self.model.reads_several:
+            most = suffixes_at_once(model, prefix, sum(map(len, self._heads.values())), max(map(len, suffixes)))
+
+        def run(at_once: int) -> list[Tensor]:
+            masses: list[Tensor] = []
+            for start in range(0, len(suffixes), at_once):
+                some = suffixes[start : start + at_once]
+                masses += probe_each(model, prefix, some, self._heads, self.heads.deepest)
+            return masses
+
+        return memory.in_pieces(run, min(most, len(suffixes)), 1, f"queries over {prefix.length} tokens", make_room)
+
+
+def _longest(pair: tuple[Prompt, Prompt]) -> int:
+    return max(len(prompt.ids) for prompt in pair)

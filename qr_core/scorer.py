@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import as_file, files
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,14 +24,15 @@ import torch
 
 from qr_core import chunking, models, pruning
 from qr_core import heads as head_sets
+from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_documents, checked_jobs, checked_query
 from qr_core.chunking import TextFormat, UnitName
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.prompt import PromptBuilder
 from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
-from qr_core.reader import ReadCache, Reader, TokenMasses
-from qr_core.survey import Progress, Result, Survey
+from qr_core.reader import Reader, TokenMasses
+from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.templates import Template, TemplateName
 from qr_core.types import Document, DocumentLike, Hit, Order, Pruned, Ranking
 from qr_core.windows import Piece, whole_documents
@@ -69,6 +71,7 @@ class QRScorer:
         filter_tokens: bool,
         model_name: str,
         max_prompt_tokens: int | None = None,
+        cache: ReadCache | None = SHARED,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
@@ -78,6 +81,7 @@ class QRScorer:
         self.model_name = model_name
         check_whole_number("max_prompt_tokens", max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
+        self.cache = cache
         self.reader = Reader(model, PromptBuilder(tokenizer, template), heads, calibrate, model_name)
         self._context = models.context_length(model.config)
         self._executor: ThreadPoolExecutor | None = None
@@ -121,6 +125,7 @@ class QRScorer:
         calibrate: bool | None = None,
         filter_tokens: bool = True,
         max_prompt_tokens: int | None = None,
+        cache_bytes: int | None = None,
         allow_model_mismatch: bool = False,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
@@ -151,6 +156,10 @@ class QRScorer:
         max_prompt_tokens : int, optional
             Longer input is read in windows of so many tokens (see `qr_core.windows`); at most the model's context,
             which is also the default, unless the head set names a shorter length.
+        cache_bytes : int, optional
+            What was read of documents is kept for the next query over them, in memory, on the model's device. By
+            default all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own
+            of so many bytes, and with 0 nothing is kept from one call to the next. See `qr_core.cache`.
         allow_model_mismatch : bool
             Accept a head set found for another model or revision of the same shape (a quantised copy, a fine-tune).
         trust_remote_code : bool
@@ -198,6 +207,7 @@ class QRScorer:
             filter_tokens=filter_tokens,
             model_name=name,
             max_prompt_tokens=head_set.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens,
+            cache=cache_of(cache_bytes),
         )
 
     def with_heads(self, heads: HeadSet, name: str, calibrate: bool | None = None) -> QRScorer:
@@ -212,6 +222,7 @@ class QRScorer:
             filter_tokens=self.filter_tokens,
             model_name=self.model_name,
             max_prompt_tokens=self.max_prompt_tokens,
+            cache=self.cache,
         )
 
     @property
@@ -268,7 +279,10 @@ class QRScorer:
         order: Order = "given",
         progress: Progress | None = None,
     ) -> list[Ranking]:
-        """Rank several (query, documents) jobs; consecutive jobs with the same documents read them once.
+        """Rank several (query, documents) jobs.
+
+        Consecutive jobs with the same documents read them once, and their queries some at a time, with or without a
+        cache. Scores are those of `rank`, up to rounding.
 
         Parameters and errors are those of `rank`. All jobs are checked before the first one runs.
         """
@@ -282,16 +296,25 @@ class QRScorer:
         order: Order = "given",
         progress: Progress | None = None,
     ) -> Iterator[Ranking]:
-        """`rank_many`, with each ranking handed out as soon as it is made."""
+        """`rank_many`, with each ranking handed out soon after it is made: those read together come together.
+
+        The cache partition is the one in which this is called, wherever the rankings are taken.
+        """
         check_whole_number("top_k", top_k)
         check_one_of("order", order, Order)
-        cache, before = ReadCache(), None
-        for query, documents in checked_jobs(jobs):
-            if documents != before:
-                cache, before = ReadCache(), documents
+        return in_this_context(self._rank_each(checked_jobs(jobs), top_k, order, progress))
+
+    def _rank_each(
+        self, jobs: list[tuple[str, list[Document]]], top_k: int | None, order: Order, progress: Progress | None
+    ) -> Iterator[Ranking]:
+        for documents, group in groupby(jobs, lambda job: job[1]):
+            queries = [query for query, _ in group]
             pieces = whole_documents(documents)
-            found = self._survey(query, documents, pieces, pieces, order, cache, progress)
-            yield self._ranking(query, documents, found, top_k)
+            # However large, what was read lasts as long as the call.
+            cache = ReadCache(behind=self.cache) if len(queries) > 1 else self.cache
+            surveys = self._survey(queries, documents, pieces, pieces, order, cache, progress)
+            for query, found in zip(queries, surveys, strict=True):
+                yield self._ranking(query, documents, found, top_k)
 
     def prune(
         self,
@@ -380,7 +403,7 @@ class QRScorer:
         Parameters
         ----------
         cache : ReadCache, optional
-            Keeps what was read, for further queries over the same input.
+            Keeps what was read, in place of the scorer's own.
         query, documents, unit, text_format, order, progress
             As for `prune`.
 
@@ -406,7 +429,8 @@ class QRScorer:
         units = [Piece(number, part.start, part.end) for number, part in parts]
         if not raw and unit == "document":
             pieces = whole_documents(texts)
-        found = self._survey(query, texts, pieces if units else [], units, order, cache, progress)
+        cache = self.cache if cache is None else cache
+        found = next(self._survey([query], texts, pieces if units else [], units, order, cache, progress))
         ranked = []
         for place in found.order:
             (number, part), stood = parts[place], found.standings[place]
@@ -445,35 +469,27 @@ class QRScorer:
         documents : sequence of Document
             In prompt order; at least one.
         cache : ReadCache, optional
-            Keeps what was read, for further queries over the same documents.
+            Keeps what was read, for further queries over the same documents. Without one nothing is kept.
 
         Raises
         ------
-        InputError, NonFiniteError, ModelLoadError
-            As for `Reader.read`.
+        InputError, NonFiniteError, ModelLoadError, MemoryLimitError
+            As for `Reader.read_many`.
         """
-        return self.reader.read(*self.reader.build(query, documents), cache)
+        return self.reader.read(*self.reader.build(query, documents, cache), cache)
 
     def _survey(
         self,
-        query: str,
+        queries: Sequence[str],
         documents: Sequence[Document],
         pieces: Sequence[Piece],
         units: Sequence[Piece],
         order: Order,
         cache: ReadCache | None,
         progress: Progress | None,
-    ) -> Result:
-        return Survey(
-            self.reader,
-            query,
-            documents,
-            limit=self.limit,
-            order=order,
-            filter_tokens=self.filter_tokens,
-            cache=cache,
-            progress=progress,
-        ).run(pieces, units)
+    ) -> Iterator[Result]:
+        context = Context(documents, pieces, units, self.limit, order, self.filter_tokens)
+        return survey_each(self.reader, queries, context, cache, progress)
 
     def _ranking(self, query: str, documents: Sequence[Document], found: Result, top_k: int | None) -> Ranking:
         hits = []

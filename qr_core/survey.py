@@ -7,16 +7,17 @@ Joins the reader to the windows; knows nothing of what rankings and pruned texts
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qr_core import scoring, windows
+from qr_core.cache import ReadCache
 from qr_core.errors import ContextLengthError
 from qr_core.prompt import Prompt
-from qr_core.reader import ReadCache, Reader
+from qr_core.reader import Reader, TokenMasses
 from qr_core.types import Document, Order
 from qr_core.windows import Piece, Standing
 
@@ -50,6 +51,73 @@ class Result:
     rounds: int
 
 
+QUERIES_AT_ONCE = 32
+"""Most queries over the same documents whose prompts are held at a time."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is read, and how.
+
+    Attributes
+    ----------
+    documents : sequence of Document
+    pieces, units : sequence of Piece
+        Spans of documents, ascending, without overlap. A unit that covers a piece gets the tokens of the document's
+        number and title as well; units that share tokens with no piece score nothing.
+    limit : int or None
+        Most tokens of a prompt.
+    order : str
+        `reversed` puts the last piece of a window first.
+    filter_tokens : bool
+        See `scoring.filter_tokens`.
+    """
+
+    documents: Sequence[Document]
+    pieces: Sequence[Piece]
+    units: Sequence[Piece]
+    limit: int | None
+    order: Order
+    filter_tokens: bool
+
+
+def survey_each(
+    reader: Reader,
+    queries: Sequence[str],
+    context: Context,
+    cache: ReadCache | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Result]:
+    """Survey one context for each query, in order; some queries are read together before the first result is given.
+
+    Parameters
+    ----------
+    cache : ReadCache, optional
+        For prompts over all pieces and for the first round of windows: later rounds hardly ever come again.
+    progress : callable, optional
+        Called for each query anew.
+
+    Raises
+    ------
+    ContextLengthError
+        When a query leaves no room for documents.
+    InputError, ModelLoadError, NonFiniteError, MemoryLimitError
+        As for `Reader.read_many`.
+    """
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        surveys = [
+            Survey(reader, query, context, cache, progress) for query in queries[start : start + QUERIES_AT_ONCE]
+        ]
+        prompts = [survey.one_prompt() for survey in surveys]
+        fitting = [survey for survey, pair in zip(surveys, prompts, strict=True) if pair is not None]
+        found = reader.read_many(
+            [pair for pair in prompts if pair is not None], cache, fitting[0].advance if fitting else None
+        )
+        masses = dict(zip(map(id, fitting), found, strict=True))
+        for survey in surveys:
+            yield survey.run(masses.pop(id(survey), None))
+
+
 class Survey:
     """One query over one context.
 
@@ -57,68 +125,58 @@ class Survey:
     ----------
     reader : Reader
     query : str
-    documents : sequence of Document
-    limit : int or None
-        Most tokens of a prompt.
-    order : str
-        `reversed` puts the last piece of a window first.
-    filter_tokens : bool
-        See `scoring.filter_tokens`.
-    cache : ReadCache, optional
-        For the first round: later ones hardly ever come again.
-    progress : callable, optional
+    context : Context
+    cache, progress
+        As for `survey_each`.
     """
 
     def __init__(
         self,
         reader: Reader,
         query: str,
-        documents: Sequence[Document],
-        *,
-        limit: int | None,
-        order: Order,
-        filter_tokens: bool,
+        context: Context,
         cache: ReadCache | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.reader = reader
         self.query = query
-        self.documents = documents
-        self.limit = limit
-        self.reverse = order == "reversed"
-        self.filter_tokens = filter_tokens
+        self.documents = context.documents
+        self.limit = context.limit
+        self.reverse = context.order == "reversed"
+        self.filter_tokens = context.filter_tokens
         self.cache = cache
         self.progress = progress
+        self._pieces, self._units = context.pieces, context.units
+        self._standings = [Standing() for _ in self._units]
         self._calibrated = reader.calibrate
         self._windows: list[int] = []  # per round
         self._read_tokens = 0
         self._expected_tokens = 0
 
-    def run(self, pieces: Sequence[Piece], units: Sequence[Piece]) -> Result:
-        """Read all `pieces` and score all `units`.
+    def one_prompt(self) -> tuple[Prompt, Prompt] | None:
+        """The query's prompt over all pieces, and that of `N/A`, if they fit; None without pieces."""
+        characters = sum(piece.end - piece.start for piece in self._pieces)
+        if not self._pieces or (self.limit is not None and characters > MOST_CHARACTERS * self.limit):
+            return None
+        prompts = self._build(range(len(self._pieces)), self.cache)
+        longest = max(len(prompt.ids) for prompt in prompts)
+        if self.limit is not None and longest > self.limit:
+            return None
+        self._expected_tokens = longest
+        return prompts
+
+    def run(self, found: TokenMasses | None = None) -> Result:
+        """Score all units.
 
         Parameters
         ----------
-        pieces, units : sequence of Piece
-            Spans of documents, ascending, without overlap. A unit that covers a piece gets the tokens of the
-            document's number and title as well; units that share tokens with no piece score nothing.
-
-        Raises
-        ------
-        ContextLengthError
-            When the query leaves no room for documents.
-        InputError, ModelLoadError, NonFiniteError
-            As for `Reader.read`.
+        found : TokenMasses, optional
+            What was read with the one prompt over all pieces. Without it they are read in windows.
         """
-        self._pieces, self._units = pieces, units
-        self._standings = [Standing() for _ in units]
-        if pieces:
-            prompts = self._one_prompt()
-            if prompts is not None:
-                self._expected_tokens = len(prompts[0].ids)
-                self._read(1, 0, range(len(pieces)), prompts)
-            else:
-                self._in_windows(pieces, self._room())
+        if found is not None:
+            self._note(1, 0, range(len(self._pieces)), found)
+        elif self._pieces:
+            self._in_windows(self._pieces, self._room())
         ranked = windows.order_of(self._standings)
         return Result(
             self._standings, ranked, self._calibrated, self._windows[0] if self._windows else 1, len(self._windows) or 1
@@ -154,28 +212,22 @@ class Survey:
             )
         return limit - overhead
 
-    def _build(self, members: Sequence[int]) -> tuple[Prompt, Prompt]:
+    def _build(self, members: Sequence[int], cache: ReadCache | None) -> tuple[Prompt, Prompt]:
         placed = members[::-1] if self.reverse else members
-        return self.reader.build(self.query, [self._pieces[n].of(self.documents) for n in placed])
+        return self.reader.build(self.query, [self._pieces[n].of(self.documents) for n in placed], cache)
 
-    def _one_prompt(self) -> tuple[Prompt, Prompt] | None:
-        """The prompts over all pieces, if they fit."""
-        characters = sum(piece.end - piece.start for piece in self._pieces)
-        if self.limit is not None and characters > MOST_CHARACTERS * self.limit:
-            return None
-        prompts = self._build(range(len(self._pieces)))
-        fits = self.limit is None or max(len(prompt.ids) for prompt in prompts) <= self.limit
-        return prompts if fits else None
-
-    def _read(
-        self, stage: int, window: int, members: Sequence[int], prompts: tuple[Prompt, Prompt] | None = None
-    ) -> list[float]:
+    def _read(self, stage: int, window: int, members: Sequence[int]) -> list[float]:
         """Read one window, note how its units stand, and return its pieces' scores."""
-        asked, null = prompts or self._build(members)
+        cache = self.cache if stage == 1 else None
+        asked, null = self._build(members, cache)
         longest = max(len(asked.ids), len(null.ids))
         if self.limit is not None and longest > self.limit:
             raise windows.Overflow(longest - self.limit)
-        found = self.reader.read(asked, null, self.cache if stage == 1 else None, self._advance)
+        return self._note(stage, window, members, self.reader.read(asked, null, cache, self.advance))
+
+    def _note(self, stage: int, window: int, members: Sequence[int], found: TokenMasses) -> list[float]:
+        """Note how the units of a window stand, and return its pieces' scores."""
+        asked = found.prompt
         self._calibrated = found.calibrated
         self._windows += [0] * (stage - len(self._windows))
         self._windows[stage - 1] += 1
@@ -224,7 +276,8 @@ class Survey:
         own = scoring.score_parts(tokens, asked.document_spans[at], spans, self.filter_tokens)
         return [whole + float(score) for score in own]
 
-    def _advance(self, tokens: int) -> None:
+    def advance(self, tokens: int) -> None:
+        """Take note of tokens that were read."""
         self._read_tokens += tokens
         if self.progress:
             self.progress(self._read_tokens, max(self._read_tokens, self._expected_tokens))

@@ -20,7 +20,7 @@ from transformers.masking_utils import eager_mask
 
 from qr_core.capture import Capture, attention, attention_weights
 from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.prefill import prefill, probe
+from qr_core.prefill import prefill, probe, probe_each
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +33,8 @@ ROUNDED_TOLERANCE = 0.1
 """Share of the attention that may lie elsewhere after all layers, mean over a layer's heads, other weights."""
 FORMULA_TOLERANCE = 0.003
 """Share of the attention that may lie elsewhere in a layer that got the same input, mean over rows and heads."""
+SEVERAL_TOLERANCE = 0.02
+"""The same where one pass reads several suffixes, weights not in float32."""
 
 _APART: ContextVar[dict[int, float] | None] = ContextVar("qrhead_trial", default=None)
 
@@ -89,7 +91,7 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS
         raise ModelLoadError(f"{problem}fails in a trial: {error or type(error).__name__}") from error
     if sorted(masses) != list(range(layers)):
         raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
-    exact = model.dtype == torch.float32 and getattr(model.config, "quantization_config", None) is None
+    exact = _exact(model)
     for layer in range(layers):
         expected = eager[layer][0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
         apart = (masses[layer][0] - expected).abs()
@@ -116,3 +118,31 @@ def _formula_apart(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:
     finally:
         _APART.reset(token)
     return found
+
+
+@torch.inference_mode()
+def reads_several(model: PreTrainedModel) -> bool:
+    """Whether one pass over several suffixes of a prefix reads what a pass over each alone does.
+
+    It does not where a model counts positions by itself, or lets one token's computation depend on its neighbours'.
+    """
+    text = model.config.get_text_config(decoder=True)
+    layers = int(text.num_hidden_layers)
+    every = {layer: range(int(text.num_attention_heads)) for layer in range(layers)}
+    ids = (torch.arange(TRIAL_TOKENS + 8, device=model.device) * 7 + 3) % int(text.vocab_size)
+    suffixes = [part.tolist() for part in (ids[8:16], ids[10:13], ids[16:])]
+    try:
+        prefix = prefill(model, ids[None, :8], layers - 1)
+        alone = [probe_each(model, prefix, [suffix], every, layers - 1)[0] for suffix in suffixes]
+        several = probe_each(model, prefix, suffixes, every, layers - 1)
+    except Exception:  # the model's own code may raise anything
+        return False
+    apart = [(one - other).abs() for one, other in zip(alone, several, strict=True)]
+    if _exact(model):
+        return all(float(difference.max()) <= EXACT_TOLERANCE for difference in apart)
+    return all(float(difference.sum(dim=-1).mean() / 2) <= SEVERAL_TOLERANCE for difference in apart)
+
+
+def _exact(model: PreTrainedModel) -> bool:
+    """Whether weights are float32, so that only the order of sums makes a difference."""
+    return model.dtype == torch.float32 and getattr(model.config, "quantization_config", None) is None

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
+from qr_core.cache import SHARED
 from qr_core.cli import main
 from qr_core.generation import EndpointGenerator
 from tests.stub_endpoint import serving
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept():
+    """No test finds what another one read."""
+    SHARED.clear()
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from qr_core import scoring
+from qr_core.cache import ReadCache
 from qr_core.heads import FOLDER_FILE, HeadSet
 from qr_core.mini.packs import Packs
-from qr_core.reader import ReadCache
 from qr_core.scorer import QRScorer
 from qr_core.types import Document
 

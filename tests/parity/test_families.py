@@ -8,7 +8,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, MistralConf
 from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, reader, rope, trial
+from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, rope, trial
 from tests.architectures import COMMON, FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model
 
@@ -148,7 +148,7 @@ def test_a_wrong_mask_is_noticed(compared, feature, family, mask):
     try:
         assert difference()[0] > 1e-3
     finally:
-        AttentionMaskInterface.register(capture.ATTENTION_NAME, eager_mask)
+        AttentionMaskInterface.register(capture.ATTENTION_NAME, capture.capture_mask)
     assert difference()[0] < 1e-5
 
 
@@ -178,11 +178,13 @@ def test_another_formula_is_refused_in_half_precision(saved, monkeypatch):
 def test_position_off_by_one_is_noticed(compared, family, monkeypatch):
     difference = compared(family)
 
+    probe = prefill.probe
+
     def shifted(model, prefix, input_ids, captured, position_ids=None):
         positions = torch.arange(input_ids.shape[1])[None] + prefix.length + 1
-        return prefill.probe(model, prefix, input_ids, captured, positions)
+        return probe(model, prefix, input_ids, captured, positions)
 
-    monkeypatch.setattr(reader, "probe", shifted)
+    monkeypatch.setattr(prefill, "probe", shifted)
     assert difference()[0] > 1e-3
 
 
@@ -247,7 +249,7 @@ def test_softmax_is_float32_whatever_the_weights():
 
 def test_only_needed_layers_run_and_prefill_uses_the_models_own_attention(saved):
     """A deeper shared copy is not run deeper than this scorer's heads."""
-    options = {"template": "plain", "device": "cpu", "dtype": "float32"}
+    options = {"template": "plain", "device": "cpu", "dtype": "float32", "cache_bytes": 0}
     shallow = QRScorer.from_pretrained(saved("llama"), "1-1", **options)
     deep = QRScorer.from_pretrained(saved("llama"), "3-1", **options)
     deep.rank(QUERY, DOCUMENTS)

@@ -13,8 +13,8 @@ import qr_core.scorer
 
 NAMES = [
     "ContextLengthError", "Document", "Example", "GenerationError", "HeadSet", "HeadSetError", "Hit", "InputError",
-    "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking", "Span", "__version__", "ask",
-    "detect_heads",
+    "MemoryLimitError", "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking", "Span",
+    "__version__", "ask", "cache_partition", "detect_heads",
 ]  # fmt: skip
 
 

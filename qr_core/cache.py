@@ -1,0 +1,242 @@
+"""Cache: what was read of documents, kept for the next query over them.
+
+One cache serves the whole process unless a scorer has its own. It is bounded in bytes, drops the least recently used
+first, lives in memory only, and may be used from any thread. What is kept belongs to an owner (the weights it was
+computed with, or the tokenizer) and goes when its owner does. A hit needs an equal key, compared in full: a collision
+of hashes is no hit.
+
+Whoever shares a cache can tell by the time an answer takes what others have read. `cache_partition` keeps them apart.
+
+Knows nothing of models, prompts or tensors: what is kept is an object and its size.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from qr_core.checks import check_whole_number
+
+T = TypeVar("T")
+
+SHARED_BYTES = 2**30
+"""Bound of the process's cache."""
+CALL_BYTES = 2 * 2**30
+"""Bound of the caches that live as long as one call, beside the largest thing in them."""
+
+_partition: ContextVar[Hashable] = ContextVar("qrhead_cache_partition", default=None)
+
+
+@contextmanager
+def cache_partition(name: Hashable) -> Iterator[None]:
+    """Let what is read in this block neither find nor leave anything in another partition of any cache.
+
+    For servers: one partition per client, so that no client learns by timing what another has read. The byte bound is
+    shared by all partitions. The block holds for its thread and task, and for what `arank` and `aprune` start in it.
+
+    Parameters
+    ----------
+    name : hashable
+        Equal names share a partition. None is the one outside of any block.
+
+    Examples
+    --------
+    >>> from qr_core import QRScorer, cache_partition
+    >>> with cache_partition("client-a"):
+    ...     best = QRScorer.from_pretrained().rank("When does the ferry leave?", ["The ferry leaves at noon."])[0]
+    """
+    token = _partition.set(name)
+    try:
+        yield
+    finally:
+        _partition.reset(token)
+
+
+@dataclass
+class _Kept:
+    value: Any
+    size: int
+    used: int
+
+
+@dataclass
+class _Shelf:
+    """What is kept of one owner, the least recently used first."""
+
+    kept: OrderedDict[Hashable, _Kept] = field(default_factory=OrderedDict)
+    bytes: int = 0
+
+    def take(self, key: Hashable) -> None:
+        if key in self.kept:
+            self.bytes -= self.kept.pop(key).size
+
+
+class ReadCache:
+    """A bounded cache, least recently used out first, safe to share between threads.
+
+    Parameters
+    ----------
+    max_bytes : int
+    spare_largest : bool
+        Leave the largest thing out of account, as the cache of a single call does, so that one thing of any size can
+        be kept. Otherwise what is larger than `max_bytes` is not kept at all, and pushes nothing out.
+    behind : ReadCache, optional
+        Asked for what is not here, and given everything that is put here.
+    """
+
+    def __init__(
+        self, max_bytes: int = CALL_BYTES, spare_largest: bool = True, behind: ReadCache | None = None
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.spare_largest = spare_largest
+        self.behind = behind
+        self._forked()
+        with _all_lock:
+            _all.add(self)
+
+    def _forked(self) -> None:
+        """Start empty, with a lock that no other thread can hold."""
+        self._lock = threading.Lock()
+        self._clock = 0
+        self._shelves: weakref.WeakKeyDictionary[Any, _Shelf] = weakref.WeakKeyDictionary()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept now."""
+        return sum(shelf.bytes for shelf in list(self._shelves.values()))
+
+    def __len__(self) -> int:
+        return sum(len(shelf.kept) for shelf in list(self._shelves.values()))
+
+    def get(self, owner: object, key: Hashable) -> Any:
+        """What was put under `key` for `owner` in the present partition; None when it is not there."""
+        found = self._find(owner, (_partition.get(), key))
+        return None if found is None else found.value
+
+    def put(self, owner: object, key: Hashable, value: Any, size: int) -> None:
+        """Keep `value`, of `size` bytes, and drop the least recently used beyond the bound.
+
+        Parameters
+        ----------
+        owner : object
+            Can be weakly referenced; compared by identity.
+        """
+        self._put(owner, (_partition.get(), key), value, size)
+
+    def drop(self, owner: object) -> None:
+        """Let go of all that is kept of `owner`, in every partition."""
+        with self._lock:
+            self._shelves.pop(owner, None)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._shelves.clear()
+
+    def _find(self, owner: object, key: Hashable) -> _Kept | None:
+        with self._lock:
+            shelf = self._shelves.get(owner)
+            found = None if shelf is None else shelf.kept.get(key)
+            if shelf is not None and found is not None:
+                self._clock += 1
+                found.used = self._clock
+                shelf.kept.move_to_end(key)
+        if self.behind is not None:
+            behind = self.behind._find(owner, key)  # also when found here: it is used there as well
+            if found is None and behind is not None:
+                self._put_here(owner, key, behind.value, behind.size)
+            found = found or behind
+        return found
+
+    def _put(self, owner: object, key: Hashable, value: Any, size: int) -> None:
+        self._put_here(owner, key, value, size)
+        if self.behind is not None:
+            self.behind._put(owner, key, value, size)
+
+    def _put_here(self, owner: object, key: Hashable, value: Any, size: int) -> None:
+        if size > self.max_bytes and not self.spare_largest:
+            return
+        with self._lock:
+            self._clock += 1
+            shelf = self._shelves.setdefault(owner, _Shelf())
+            shelf.take(key)
+            shelf.kept[key] = _Kept(value, size, self._clock)
+            shelf.bytes += size
+            while self.bytes > self.max_bytes + self._spared():
+                shelves = [shelf for shelf in list(self._shelves.values()) if shelf.kept]
+                oldest = min(shelves, key=lambda shelf: next(iter(shelf.kept.values())).used)
+                oldest.take(next(iter(oldest.kept)))
+
+    def _spared(self) -> int:
+        if not self.spare_largest:
+            return 0
+        return max(kept.size for shelf in list(self._shelves.values()) for kept in shelf.kept.values())
+
+
+_all: weakref.WeakSet[ReadCache] = weakref.WeakSet()
+_all_lock = threading.Lock()
+
+SHARED = ReadCache(SHARED_BYTES, spare_largest=False)
+"""The process's cache: every scorer's, unless it has its own or none."""
+
+
+def cache_of(max_bytes: int | None) -> ReadCache | None:
+    """The process's cache for None, a cache of one's own for a number of bytes, none for 0.
+
+    Raises
+    ------
+    InputError
+        When `max_bytes` is anything else.
+    """
+    check_whole_number("cache_bytes", max_bytes, least=0)
+    if max_bytes is None:
+        return SHARED
+    return ReadCache(max_bytes, spare_largest=False) if max_bytes else None
+
+
+def in_this_context(values: Iterator[T]) -> Iterator[T]:
+    """`values`, each made in the context, and so in the cache partition, in which this is called."""
+    context = copy_context()
+    ended = object()
+
+    def each() -> Iterator[T]:
+        while (value := context.run(next, values, ended)) is not ended:
+            yield cast(T, value)
+
+    return each()
+
+
+def _every_cache() -> list[ReadCache]:
+    with _all_lock:
+        return list(_all)
+
+
+def forget(owner: object) -> None:
+    """Drop what any cache keeps of `owner`."""
+    for cache in _every_cache():
+        cache.drop(owner)
+
+
+def make_room() -> None:
+    """Empty every cache: memory is short."""
+    for cache in _every_cache():
+        cache.clear()
+
+
+def _after_fork() -> None:
+    """A forked child starts with empty caches: another thread may have been changing them."""
+    global _all_lock
+    _all_lock = threading.Lock()
+    for cache in list(_all):
+        cache._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

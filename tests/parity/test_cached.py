@@ -1,0 +1,167 @@
+"""Cached, batched and chunked readings equal eager attention, on every architecture claimed and on the golden cases."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qr_core import QRScorer, capture, layers, models, prefill, reader
+from qr_core.cache import SHARED, ReadCache
+from tests.architectures import FAMILIES, WINDOW
+from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, golden_scorer, in_order
+from tests.parity.test_golden import CASES, REGULAR
+
+QUERIES = [
+    QUERY,
+    "Who?",
+    "How many arches does the stone bridge across the Ellin have, and who was it built by?",
+    "Rye",
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(save_tiny):
+    """A scorer over every head of a family, its prompts, and the masses by eager attention, made once."""
+    made = {}
+
+    def get(family: str):
+        if family not in made:
+            folder = save_tiny(FAMILIES[family]())
+            scorer = QRScorer.from_pretrained(folder, "all", template="plain", device="cpu")
+            pairs = [scorer.reader.build(query, DOCUMENTS) for query in QUERIES]
+            prompts = [*(asked for asked, _ in pairs), pairs[0][1]]
+            # a model each: dynamic NTK remembers the longest prompt
+            masses = [eager_masses(eager_model(folder), p.ids, p.query_start).flatten(0, 1) for p in prompts]
+            made[family] = (scorer, pairs, masses[:-1], masses[-1])
+        return made[family]
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def _beyond_windows(monkeypatch):
+    monkeypatch.setattr(layers, "check_windows", lambda *_: None)  # masses are compared beyond the window too
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How many prefixes were read, and how many suffixes each pass over one held."""
+    counted = {"prefill": 0, "probe": []}
+    fill, probe = prefill.prefill, prefill.probe_each
+
+    def filled(*args, **options):
+        counted["prefill"] += 1
+        return fill(*args, **options)
+
+    def probed(model, prefix, suffixes, *args):
+        counted["probe"].append(len(suffixes))
+        return probe(model, prefix, suffixes, *args)
+
+    monkeypatch.setattr(reader, "prefill", filled)
+    monkeypatch.setattr(reader, "probe_each", probed)
+    return counted
+
+
+ONE_REGIME = [family for family in FAMILIES if family not in ("llama-dynamic-rope", "phi3-straddling")]
+
+
+@pytest.mark.parametrize("chunk", [None, 7], ids=["whole", "chunked"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_path_equals_eager(prepared, passes, monkeypatch, family, chunk):
+    """Every mask, window, sink, soft cap and RoPE kind: first query, further queries, and all of them in one pass."""
+    scorer, pairs, expected, null = prepared(family)
+    if chunk:
+        monkeypatch.setattr(prefill, "chunk_rows", lambda *_: chunk)
+    cache = ReadCache()
+    cached = [scorer.reader.read(*pair, cache) for pair in pairs]
+    one_regime = family in ONE_REGIME
+    if one_regime:
+        assert passes["prefill"] == 1
+        assert passes["probe"] == [1] * (len(pairs) + 1)  # `N/A` once
+    monkeypatch.setattr(prefill, "chunk_rows", lambda *_: 10_000)
+    passes["probe"].clear()
+    together = scorer.reader.read_many(pairs, cache)
+    if one_regime:
+        assert passes == {"prefill": 1, "probe": [len(pairs)]}
+    assert scorer.reader.model.reads_several
+    for one, other, masses, (asked, n_a) in zip(cached, together, expected, pairs, strict=True):
+        assert len(asked.ids) > 4 * WINDOW
+        for found in (one, other):
+            assert found.calibrated
+            if one_regime or len(asked.ids) >= len(n_a.ids):  # the longer prompt of the two decides the regime
+                assert float((found.raw - masses).abs().max()) < 1e-5
+            if one_regime:
+                assert float((found.mass - (masses - null)).abs().max()) < 2e-5
+        assert float((one.raw - other.raw).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_query_among_others_ranks_as_alone(prepared, family):
+    scorer, *_ = prepared(family)
+    many = scorer.rank_many([(query, DOCUMENTS) for query in QUERIES])
+    for query, ranking in zip(QUERIES, many, strict=True):
+        SHARED.clear()
+        alone = in_order(scorer.rank(query, DOCUMENTS))
+        assert in_order(ranking) == pytest.approx(alone, abs=1e-5)  # sums over all heads and tokens
+
+
+@pytest.mark.parametrize(("family", "name"), REGULAR)
+def test_golden_cases_from_the_cache_and_among_others(golden, family, name):
+    case = CASES[family][name]
+    scorer = golden_scorer(golden[family], case)
+    documents = documents_of(case)
+    expected = pytest.approx(case["scores_in_order"], abs=1e-5)
+    scorer.rank("Another question?", documents)
+    assert in_order(scorer.rank(case["query"], documents)) == expected
+    many = scorer.rank_many(
+        [(query, documents) for query in ("A?", case["query"], "Another, longer question than that?")]
+    )
+    assert in_order(many[1]) == expected
+
+
+def broken_mask(batch_size, q_length, kv_length, **options):
+    """Lets suffixes see each other."""
+    return capture.eager_mask(batch_size, q_length, kv_length, **options)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
+def test_suffixes_that_see_each_other_are_noticed(prepared, family):
+    """By these tests, and by the trial at load, after which queries are read one by one."""
+    scorer, pairs, expected, _ = prepared(family)
+    folder = scorer.source.name
+    capture.AttentionMaskInterface.register(capture.ATTENTION_NAME, broken_mask)
+    try:
+        found = scorer.reader.read_many(pairs)
+        assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) > 1e-3
+        careful = QRScorer.from_pretrained(folder, "all", template="plain", device="cpu", dtype="float64")
+        careful.reader.model.source = models.replace(careful.source, dtype="float32")
+        found = careful.reader.read_many(pairs)
+        assert not careful.reader.model.reads_several
+        assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) < 1e-5
+    finally:
+        capture.AttentionMaskInterface.register(capture.ATTENTION_NAME, capture.capture_mask)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "phi3-above"])
+def test_positions_that_run_on_are_noticed(prepared, family, monkeypatch):
+    """A model that counted positions by itself would give the second suffix those after the first."""
+    scorer, pairs, expected, _ = prepared(family)
+    scorer.reader.read(*pairs[0])
+    probe = prefill.probe
+    monkeypatch.setattr(prefill, "probe", lambda m, prefix, ids, captured, _=None: probe(m, prefix, ids, captured))
+    found = scorer.reader.read_many(pairs)
+    assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) > 1e-3
+    with torch.inference_mode():
+        from qr_core.trial import reads_several
+
+        assert not reads_several(scorer.reader.model.at_depth(0))
+
+
+def test_half_precision_and_padding_free_passes(embedded):
+    """The embedded model, in its own dtype: what is read together differs by rounding alone."""
+    questions = [f"{query} ({number})" for number in range(3) for query in QUERIES]
+    documents = DOCUMENTS * 8
+    many = embedded.rank_many([(query, documents) for query in questions])
+    for query, ranking in zip(questions, many, strict=True):
+        alone = embedded.rank(query, documents)
+        assert in_order(ranking) == pytest.approx(in_order(alone), abs=2e-3)
