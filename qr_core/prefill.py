@@ -10,7 +10,7 @@ Knows nothing of documents, queries or heads: a prefix is token ids, a depth, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,6 +72,11 @@ class _FillingCache(Cache):
             raise DepthReached
         return updated
 
+    def begin_with(self, prefix: Prefix, batch: int) -> None:
+        """Let every item of a batch start from the same `prefix`."""
+        for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+            super().update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
+
 
 class _ViewLayer(DynamicLayer):
     """One layer of a prefix as a probe sees it: starts from its tensors and grows by new ones, never in place."""
@@ -119,6 +124,14 @@ class Prefix:
         return Cache(layers=[_ViewLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)])
 
 
+def joined(prefixes: Sequence[Prefix]) -> Prefix:
+    """Prefixes of one model, one after the other along their tokens, in one."""
+    return Prefix(
+        tuple(torch.cat(tensors, dim=-2) for tensors in zip(*(p.keys for p in prefixes), strict=True)),
+        tuple(torch.cat(tensors, dim=-2) for tensors in zip(*(p.values for p in prefixes), strict=True)),
+    )
+
+
 def offloaded(model: PreTrainedModel) -> bool:
     """Whether weights come from CPU or disk layer by layer: hooks that put them back must not be skipped."""
     devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
@@ -140,6 +153,7 @@ def prefill(
     deepest: int,
     position_ids: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
+    after: Prefix | None = None,
 ) -> Prefix:
     """Run `input_ids` through layers 0 to `deepest` and keep every layer's keys and values.
 
@@ -152,23 +166,29 @@ def prefill(
     deepest : int
         The last layer whose keys are needed. Of that layer only keys and values are computed.
     position_ids : Tensor, optional
-        Shape (batch, tokens); 0, 1, 2, ... by default.
+        Shape (batch, tokens); by default 0, 1, 2, ..., or those that follow `after`.
     progress : callable, optional
         Told how many tokens were run, after each chunk.
+    after : Prefix, optional
+        What every item of the batch follows, of batch 1; no part of the result.
     """
-    tokens = input_ids.shape[-1]
-    cache = _FillingCache(tokens, None if offloaded(model) else deepest)
-    rows = chunk_rows(model, tokens)
+    batch, tokens = input_ids.shape
+    before = 0 if after is None else after.length
+    cache = _FillingCache(before + tokens, None if offloaded(model) else deepest)
+    if after is not None:
+        cache.begin_with(after, batch)
+    rows = max(1, chunk_rows(model, before + tokens) // batch)
     for start in range(0, tokens, rows):
         chunk = slice(start, start + rows)
         positions = None if position_ids is None else position_ids[..., chunk]
         with suppress(DepthReached):
             model(input_ids=input_ids[..., chunk], position_ids=positions, past_key_values=cache, use_cache=True)
         if progress:
-            progress(min(rows, tokens - start))
+            progress(batch * min(rows, tokens - start))
     layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
     return Prefix(
-        tuple(cast(Tensor, layer.keys) for layer in layers), tuple(cast(Tensor, layer.values) for layer in layers)
+        tuple(cast(Tensor, layer.keys)[..., before:, :] for layer in layers),
+        tuple(cast(Tensor, layer.values)[..., before:, :] for layer in layers),
     )
 
 
