@@ -60,6 +60,8 @@ class Survey:
     documents : sequence of Document
     limit : int or None
         Most tokens of a prompt.
+    context : int or None
+        Most positions of a prompt.
     order : str
         `reversed` puts the last piece of a window first.
     filter_tokens : bool
@@ -76,6 +78,7 @@ class Survey:
         documents: Sequence[Document],
         *,
         limit: int | None,
+        context: int | None,
         order: Order,
         filter_tokens: bool,
         cache: ReadCache | None = None,
@@ -85,6 +88,7 @@ class Survey:
         self.query = query
         self.documents = documents
         self.limit = limit
+        self.context = context
         self.reverse = order == "reversed"
         self.filter_tokens = filter_tokens
         self.cache = cache
@@ -144,15 +148,16 @@ class Survey:
 
     def _room(self) -> int:
         """Tokens that the query leaves for documents."""
-        limit = self.limit or 0
         overhead = max(len(prompt.ids) for prompt in self.reader.build(self.query, []))
+        limit = min((n for n in (self.limit, self.context) if n is not None), default=0)
         if limit - overhead < SMALLEST_ROOM:
             raise ContextLengthError(
                 f"the query and the prompt around it take {overhead} tokens, {overhead + SMALLEST_ROOM - limit} too "
                 f"many for {self.reader.name} to look at documents as well (limit {limit}): shorten the query, or "
                 "raise max_prompt_tokens where the model's context allows it"
             )
-        return limit - overhead
+        longest = int((limit - overhead) / windows.PIECE_SHARE)  # then no piece is more than a prompt has positions
+        return longest if self.limit is None else min(self.limit - overhead, longest)
 
     def _build(self, members: Sequence[int]) -> tuple[Prompt, Prompt]:
         placed = members[::-1] if self.reverse else members
@@ -164,7 +169,7 @@ class Survey:
         if self.limit is not None and characters > MOST_CHARACTERS * self.limit:
             return None
         prompts = self._build(range(len(self._pieces)))
-        fits = self.limit is None or max(len(prompt.ids) for prompt in prompts) <= self.limit
+        fits = all(prompt.excess(self.limit, self.context) == 0 for prompt in prompts)
         return prompts if fits else None
 
     def _read(
@@ -172,9 +177,9 @@ class Survey:
     ) -> list[float]:
         """Read one window, note how its units stand, and return its pieces' scores."""
         asked, null = prompts or self._build(members)
-        longest = max(len(asked.ids), len(null.ids))
-        if self.limit is not None and longest > self.limit:
-            raise windows.Overflow(longest - self.limit)
+        excess = max(prompt.excess(self.limit, self.context) for prompt in (asked, null))
+        if excess:
+            raise windows.Overflow(excess)
         found = self.reader.read(asked, null, self.cache if stage == 1 else None, self._advance)
         self._calibrated = found.calibrated
         self._windows += [0] * (stage - len(self._windows))
