@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 TOTAL_TOKENS = 131_072
 """Most tokens of one prompt by default: positions do not limit how many documents stand side by side, memory does."""
+ROOM = 256
+"""Tokens of a query (and what stands around it) for which documents are not copied again."""
 SHORTEST_SHARE = 0.75
 """Documents of a batch have at least this share of its longest one's tokens; the rest is padding."""
 
@@ -90,7 +92,8 @@ class IndependentReader(Reader):
             check_independent(model, self.heads.deepest, self.name)
             reach = max(asked.reach, null.reach)
             order = _own_order(asked)
-            key = ("independent", *(_part(asked, n) for n in order), rope.regime(model, reach))
+            own = (asked.ids[: asked.instruction], *(_part(asked, n) for n in order))
+            key = ("independent", own, rope.regime(model, reach))
             with rope.held_to(model, reach):
                 read = cache.get(key) if cache is not None else None
                 if read is None:
@@ -134,7 +137,7 @@ class IndependentReader(Reader):
                 progress(sum(len(missing[key]) for key in batch))
         self.documents.put(new, shared)
         states = found | new
-        return joined([instruction, *(states[keys.of(ids)] for n in order if (ids := _part(asked, n)))])
+        return joined([instruction, *(states[keys.of(ids)] for n in order if (ids := _part(asked, n)))], ROOM)
 
     def _instruction(
         self, model: PreTrainedModel, asked: IndependentPrompt, keys: Keys, progress: Callable[[int], None] | None

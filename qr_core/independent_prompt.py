@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,11 @@ from qr_core.types import Document
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+KNOWN_DOCUMENTS = 8192
+KNOWN_CHARACTERS = 2000
+"""Documents whose tokens are remembered: so many at most, none longer than that."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class IndependentPrompt(Prompt):
         Token span of each document and the separator after it, one after the other up to `query_start`.
     """
 
-    instruction: int
-    parts: tuple[tuple[int, int], ...]
+    instruction: int = 0
+    parts: tuple[tuple[int, int], ...] = ()
 
     @property
     def query_position(self) -> int:
@@ -78,6 +84,7 @@ class IndependentPromptBuilder(PromptBuilder):
         self._apart = Tokenizer.from_str(json.dumps(_without_any_blank(json.loads(self._without_controls.to_str()))))
         self._first = f"{template.prefix}{template.introduction}{template.separator}"
         self._first_tokens = self._encode(self._whole, self._first)
+        self._known = lru_cache(KNOWN_DOCUMENTS)(self._data)
 
     def build(self, queries: Sequence[str], documents: Sequence[Document]) -> list[Prompt]:
         """One prompt per query over the same `documents`, in the order given; all share the tokens before the query.
@@ -123,7 +130,7 @@ class IndependentPromptBuilder(PromptBuilder):
     def _document(self, document: Document) -> tuple[str, _Tokens]:
         """A document and its separator, as text and as tokens."""
         piece = f"{_heading(document)}{encodable(document.text)}{self.template.separator}"
-        return piece, self._data(piece)
+        return piece, self._known(piece) if len(piece) <= KNOWN_CHARACTERS else self._data(piece)
 
     def _query(self, query: str) -> _Tokens:
         """Late instruction, query and the template's suffix; only the suffix may hold control tokens."""

@@ -71,7 +71,9 @@ def check_independent(model: PreTrainedModel, deepest: int, name: str) -> None:
                 prefill(model, ids[:, place : place + length], deepest, after=instruction)
                 for place, length in zip(places, LENGTHS, strict=True)
             ]
-            masses = probe(model, joined([instruction, *documents]), ids[:, start:], capture, positions[:, start:])
+            masses = probe(
+                model, joined([instruction, *documents], room=QUERY), ids[:, start:], capture, positions[:, start:]
+            )
         mask = torch.zeros(seen.shape, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
         with attention(model, "eager"):
             eager = model(

@@ -124,11 +124,66 @@ class Prefix:
         return Cache(layers=[_ViewLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)])
 
 
-def joined(prefixes: Sequence[Prefix]) -> Prefix:
-    """Prefixes of one model, one after the other along their tokens, in one."""
-    return Prefix(
-        tuple(torch.cat(tensors, dim=-2) for tensors in zip(*(p.keys for p in prefixes), strict=True)),
-        tuple(torch.cat(tensors, dim=-2) for tensors in zip(*(p.values for p in prefixes), strict=True)),
+class _RoomLayer(DynamicLayer):
+    """One layer of a prefix with room behind it, where a probe's own keys and values are written if they fit."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(keys, values)
+        self.all_keys, self.all_values, self.filled = keys, values, length
+        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        end = self.filled + key_states.shape[-2]
+        if end > self.all_keys.shape[-2]:
+            self.keys = torch.cat([self.keys, key_states], dim=-2)
+            self.values = torch.cat([self.values, value_states], dim=-2)
+            return self.keys, self.values
+        self.all_keys[..., self.filled : end, :] = key_states
+        self.all_values[..., self.filled : end, :] = value_states
+        self.keys, self.values, self.filled = self.all_keys[..., :end, :], self.all_values[..., :end, :], end
+        return self.keys, self.values
+
+
+@dataclass(frozen=True)
+class RoomyPrefix(Prefix):
+    """A prefix of batch 1 with room behind it for a suffix; a probe with a longer one copies the prefix.
+
+    Probes write to that room: one at a time, as the model's lock has it.
+
+    Attributes
+    ----------
+    room : int
+        Tokens at the end of `keys` and `values` that are no part of the prefix.
+    """
+
+    room: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, without the room."""
+        return super().length - self.room
+
+    def view(self) -> Cache:
+        """A cache that continues this prefix with one suffix."""
+        layers = zip(self.keys, self.values, strict=True)
+        return Cache(layers=[_RoomLayer(k, v, self.length) for k, v in layers])
+
+
+def joined(prefixes: Sequence[Prefix], room: int) -> RoomyPrefix:
+    """Prefixes of one model, one after the other along their tokens, in one with `room` for a suffix."""
+
+    def join(tensors: tuple[Tensor, ...]) -> Tensor:
+        first = tensors[0]
+        return torch.cat([*tensors, first.new_empty((*first.shape[:-2], room, first.shape[-1]))], dim=-2)
+
+    return RoomyPrefix(
+        tuple(join(tensors) for tensors in zip(*(p.keys for p in prefixes), strict=True)),
+        tuple(join(tensors) for tensors in zip(*(p.values for p in prefixes), strict=True)),
+        room,
     )
 
 

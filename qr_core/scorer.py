@@ -204,8 +204,6 @@ class QRScorer:
         )
         if layout is not None:
             check_one_of("layout", layout, Layout)
-        if document_cache is not None and not isinstance(document_cache, DocumentCache):
-            document_cache = DocumentCache(folder=document_cache)
         config = models.load_config(source)
         tokenizer = models.load_tokenizer(source)
         head_set, heads_name = head_sets.resolve(
@@ -221,6 +219,8 @@ class QRScorer:
         chosen = head_set.layout if layout is None else layout
         if document_cache is not None and chosen == "joint":
             raise InputError("a document cache is for layout='independent': joint prompts are read as a whole")
+        if document_cache is not None and not isinstance(document_cache, DocumentCache):
+            document_cache = DocumentCache(folder=document_cache)
         if max_prompt_tokens is None and chosen == head_set.layout:
             max_prompt_tokens = head_set.max_prompt_tokens
         return cls(
