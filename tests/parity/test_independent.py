@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from transformers import AutoModel
 
-from qr_core import Document, HeadSetError, ModelLoadError, QRScorer, independent, independent_trial, prefill, rope
+from qr_core import (
+    Document,
+    HeadSetError,
+    ModelLoadError,
+    QRScorer,
+    independent,
+    independent_trial,
+    layers,
+    prefill,
+    rope,
+    trial,
+)
 from qr_core.document_cache import DocumentCache
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_model, in_order
+from tests.parity.test_all_classes import TABLE, tiny_config
 
 BOUNDED = {"mistral", "ministral", "mixtral", "gemma2", "gemma3", "gemma3-composite", "cohere2", "gpt_oss"}
 ALLOWED = sorted(FAMILIES.keys() - BOUNDED)
@@ -190,3 +205,22 @@ def test_the_longest_document_decides_the_rope_regime(saved):
         expected = eager_block_masses(eager_model(saved("phi3-straddling")), prompt)
         assert torch.allclose(found, expected, rtol=0, atol=1e-5)
     assert captured_masses(tiny, QUERY, DOCUMENTS * 3)[1].reach < 135 < captured_masses(tiny, QUERY, UNEQUAL)[1].reach
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_class_that_can_be_read_passes_the_trial_or_looks_back_a_bounded_number_of_tokens(monkeypatch):
+    """Those that `docs/architectures.md` lists as working, built tiny; none fails for another reason."""
+    monkeypatch.setattr(trial, "EXACT_TOLERANCE", 3e-5)
+    names = re.findall(r"`(\w+)`", TABLE.read_text(encoding="utf-8").split("## Work")[1].split("## Refused")[0])
+    passed = 0
+    for name in names:
+        config = tiny_config(name)
+        kinds = layers.layers_of(config)
+        try:
+            layers.check_unbounded(kinds, len(kinds) - 1, name)
+        except HeadSetError:
+            continue
+        torch.manual_seed(0)
+        independent_trial.check_independent(AutoModel.from_config(config).float().eval(), len(kinds) - 1, name)
+        passed += 1
+    assert passed > 55
