@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from qr_core.chunking import TextFormat, UnitName
 from qr_core.scorer import EMBEDDED_NAME, QRScorer
 from qr_core.templates import TemplateName
-from qr_core.types import Order
+from qr_core.types import Layout, Order
 
 T = TypeVar("T")
 _making = threading.Lock()
@@ -64,6 +64,12 @@ class ChainOptions(BaseModel):
     model: str | None = Field(default=None, description="Hub id or folder; by default the embedded small model.")
     heads: str | None = Field(default=None, description="Head set; by default the model's own.")
     template: TemplateName | None = Field(default=None, description="By default the head set's.")
+    layout: Layout | None = Field(
+        default=None, description="independent: each document encoded apart. By default the head set's."
+    )
+    document_cache: str | None = Field(
+        default=None, description="Folder for encoded documents, with layout independent."
+    )
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     top_n: int | None = Field(default=None, ge=1, description="Keep so many; by default all.")
     score_threshold: float | None = Field(
@@ -122,6 +128,8 @@ class ChainOptions(BaseModel):
                     self.model,
                     self.heads,
                     template=self.template,
+                    layout=self.layout,
+                    document_cache=self.document_cache,
                     revision=self.revision,
                     device=self.device,
                     dtype=self.dtype,

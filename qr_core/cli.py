@@ -1,4 +1,4 @@
-"""Command line: `qrhead rank | prune | ask | detect | heads | demo | eval | bench`.
+"""Command line: `qrhead rank | prune | ask | detect | heads | cache | demo | eval | bench`.
 
 Answers go to standard output, as a table for people or one JSON object for programs; progress and errors go to
 standard error. Bad input ends with status 2 and one line. Knows nothing of how ranking works.
@@ -15,13 +15,16 @@ from typing import Annotated, cast
 import typer
 
 from qr_core.bench import bench
+from qr_core.cli_cache import cache_app
 from qr_core.cli_common import (
     Device,
+    DocumentCacheOption,
     DocumentOrder,
     Dtype,
     Format,
     FormatOption,
     Heads,
+    LayoutOption,
     Mismatch,
     Model,
     RemoteCode,
@@ -52,6 +55,7 @@ app = typer.Typer(
 )
 heads_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, help="Published head sets.")
 app.add_typer(heads_app, name="heads")
+app.add_typer(cache_app, name="cache")
 app.command("eval")(evaluate)
 app.command("bench")(bench)
 app.command("prune")(prune)
@@ -73,6 +77,8 @@ def rank(
     model: Model = None,
     heads: Heads = None,
     template: TemplateOption = None,
+    layout: LayoutOption = None,
+    document_cache: DocumentCacheOption = None,
     top_k: Annotated[int | None, typer.Option(help="Only the best so many. Default: all.")] = None,
     order: Annotated[
         DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
@@ -107,6 +113,8 @@ def rank(
         template,
         device,
         dtype,
+        layout=layout.value if layout else None,
+        document_cache=document_cache,
         revision=revision,
         calibrate=calibrate,
         filter_tokens=token_filter,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,11 +47,26 @@ class TemplateChoice(str, Enum):
     plain = "plain"
 
 
+class LayoutChoice(str, Enum):
+    """Whether documents share one prompt or are encoded apart."""
+
+    joint = "joint"
+    independent = "independent"
+
+
 Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model. Default: the embedded small model.")]
 Heads = Annotated[
     str | None, typer.Option(help='A published set, a head-set file, "13-18,8-11" (layer-head), or "all".')
 ]
 TemplateOption = Annotated[TemplateChoice | None, typer.Option(help="Prompt template. Default: the head set's.")]
+LayoutOption = Annotated[
+    LayoutChoice | None,
+    typer.Option("--layout", help="independent: documents encoded apart, in linear time. Default: the head set's."),
+]
+DocumentCacheOption = Annotated[
+    Path | None,
+    typer.Option("--document-cache", help="Folder for encoded documents, with --layout independent. Private data."),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]

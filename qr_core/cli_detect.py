@@ -21,6 +21,7 @@ from qr_core.cli_common import (
     Dtype,
     Format,
     FormatOption,
+    LayoutOption,
     Model,
     RemoteCode,
     Revision,
@@ -89,6 +90,7 @@ def detect(
     needle_tokens: NeedleTokens = "500,1000",
     needle_depths: Depths = "0.1,0.5,0.9",
     template: TemplateOption = None,
+    layout: LayoutOption = None,
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -112,6 +114,7 @@ def detect(
         if data is None:
             raise InputError("pass examples with --data")
         options["template"] = template.value if template else None
+        options["layout"] = layout.value if layout else None
         detection = _detection(
             data, candidates, depth, model, like, options, save_to.with_suffix(".work"),
             criterion=criterion.value, num_heads=num_heads, max_layer=max_layer, calibrated=calibrated,

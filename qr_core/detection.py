@@ -292,8 +292,9 @@ def detect_heads(
     heads = HeadSet(
         **{
             name: getattr(scorer.heads, name)
-            for name in ("model", "revision", "template", "template_strings", "template_arguments", "layout")
+            for name in ("model", "revision", "template", "template_strings", "template_arguments")
         },
+        layout=scorer.layout,
         config=shape,
         criterion=criterion,
         data=data,
@@ -345,8 +346,10 @@ def _too_long(scorer: QRScorer, example: Example) -> str | None:
     """By how much an example does not fit one prompt that every head sees whole, or None."""
     windows = [scorer.reader.layers[layer].window for layer, _, _ in scorer.heads.heads]
     limit = min((n for n in (scorer.limit, *windows) if n is not None), default=None)
-    length = max(len(prompt.ids) for prompt in scorer.reader.build(example.query, example.documents))
-    return None if limit is None or length <= limit else f"it is {length - limit} tokens longer than {limit}"
+    prompts = scorer.reader.build(example.query, example.documents)
+    excess = max(prompt.excess(limit, scorer.context) for prompt in prompts)
+    most = min((n for n in (limit, scorer.context) if n is not None), default=None)
+    return f"it is {excess} tokens longer than {most}" if excess else None
 
 
 def _job(scorer: QRScorer, candidates: Sequence[tuple[int, int]], examples: Sequence[Example]) -> dict[str, Any]:
@@ -359,6 +362,7 @@ def _job(scorer: QRScorer, candidates: Sequence[tuple[int, int]], examples: Sequ
         "revision": scorer.source.revision,
         "dtype": scorer.source.dtype,
         "prompt": asdict(scorer.template),
+        "layout": scorer.layout,
         "candidates": [list(pair) for pair in candidates],
         "versions": {
             "qrhead": __version__,

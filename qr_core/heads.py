@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qr_core import templates
 from qr_core.errors import HeadSetError, ModelLoadError
 from qr_core.templates import CHAT_ARGUMENTS, Template, TemplateName
+from qr_core.types import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -132,7 +133,7 @@ class HeadSet(_Strict):
     template_arguments : dict, optional
         What the chat template was rendered with (`date_string`, `enable_thinking`); recorded for `chat`.
     layout : str
-        `joint`: all documents in one prompt, each seeing those before it.
+        `joint`: all documents in one prompt, each seeing those before it. `independent`: each one encoded apart.
     criterion : str
         How heads were ranked.
     data : str
@@ -158,7 +159,7 @@ class HeadSet(_Strict):
     template: TemplateName
     template_strings: TemplateStrings | None = None
     template_arguments: dict[str, str | bool] | None = None
-    layout: Literal["joint"] = "joint"
+    layout: Layout = "joint"
     criterion: str
     data: str
     source: str | None = None

@@ -107,6 +107,26 @@ def check_windows(layers: list[Layer], heads: Iterable[int], length: int, model:
             )
 
 
+def check_unbounded(layers: list[Layer], deepest: int, model: str) -> None:
+    """Refuse layers that look back a bounded number of tokens, at or below the `deepest` one with a selected head.
+
+    Such a layer counts tokens where they stand in memory. Documents that share positions stand in a row there, so the
+    first of them would be out of sight.
+
+    Raises
+    ------
+    HeadSetError
+        Naming the first such layer and its window.
+    """
+    for number, layer in enumerate(layers[: deepest + 1]):
+        if layer.window is not None:
+            below = f"choose heads below layer {number}, or " if number else ""
+            raise HeadSetError(
+                f"layer {number} of {model} looks {layer.window} tokens back (a sliding or chunked layer), which the "
+                f"independent layout cannot do for heads in layer {deepest}: {below}pass layout='joint'"
+            )
+
+
 def _listed(numbers: list[int]) -> str:
     shown = ", ".join(str(number) for number in numbers[:8])
     return shown if len(numbers) <= 8 else f"{shown}, ..."

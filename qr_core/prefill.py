@@ -75,6 +75,11 @@ class _FillingCache(Cache):
             raise DepthReached
         return updated
 
+    def begin_with(self, prefix: Prefix, batch: int) -> None:
+        """Let every item of a batch start from the same `prefix`."""
+        for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+            super().update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
+
 
 class _ViewLayer(DynamicLayer):
     """One layer of a prefix as a probe sees it: starts from its tensors and grows by new ones, never in place."""
@@ -127,6 +132,69 @@ class Prefix:
         return Cache(layers=[_ViewLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)])
 
 
+class _RoomLayer(DynamicLayer):
+    """One layer of a prefix with room behind it, where a probe's own keys and values are written if they fit."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(keys, values)
+        self.all_keys, self.all_values, self.filled = keys, values, length
+        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        end = self.filled + key_states.shape[-2]
+        if end > self.all_keys.shape[-2]:
+            self.keys = torch.cat([self.keys, key_states], dim=-2)
+            self.values = torch.cat([self.values, value_states], dim=-2)
+            return self.keys, self.values
+        self.all_keys[..., self.filled : end, :] = key_states
+        self.all_values[..., self.filled : end, :] = value_states
+        self.keys, self.values, self.filled = self.all_keys[..., :end, :], self.all_values[..., :end, :], end
+        return self.keys, self.values
+
+
+@dataclass(frozen=True)
+class RoomyPrefix(Prefix):
+    """A prefix of batch 1 with room behind it for a suffix; a probe with a longer one copies the prefix.
+
+    Probes write to that room: one at a time, as the model's lock has it.
+
+    Attributes
+    ----------
+    room : int
+        Tokens at the end of `keys` and `values` that are no part of the prefix.
+    """
+
+    room: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, without the room."""
+        return super().length - self.room
+
+    def view(self) -> Cache:
+        """A cache that continues this prefix with one suffix."""
+        layers = zip(self.keys, self.values, strict=True)
+        return Cache(layers=[_RoomLayer(k, v, self.length) for k, v in layers])
+
+
+def joined(prefixes: Sequence[Prefix], room: int) -> RoomyPrefix:
+    """Prefixes of one model, one after the other along their tokens, in one with `room` for a suffix."""
+
+    def join(tensors: tuple[Tensor, ...]) -> Tensor:
+        first = tensors[0]
+        return torch.cat([*tensors, first.new_empty((*first.shape[:-2], room, first.shape[-1]))], dim=-2)
+
+    return RoomyPrefix(
+        tuple(join(tensors) for tensors in zip(*(p.keys for p in prefixes), strict=True)),
+        tuple(join(tensors) for tensors in zip(*(p.values for p in prefixes), strict=True)),
+        room,
+    )
+
+
 def offloaded(model: PreTrainedModel) -> bool:
     """Whether weights come from CPU or disk layer by layer: hooks that put them back must not be skipped."""
     devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
@@ -149,6 +217,7 @@ def prefill(
     position_ids: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
     make_room: Callable[[], None] | None = None,
+    after: Prefix | None = None,
 ) -> Prefix:
     """Run `input_ids` through layers 0 to `deepest` and keep every layer's keys and values.
 
@@ -161,23 +230,28 @@ def prefill(
     deepest : int
         The last layer whose keys are needed. Of that layer only keys and values are computed.
     position_ids : Tensor, optional
-        Shape (batch, tokens); 0, 1, 2, ... by default.
+        Shape (batch, tokens); by default 0, 1, 2, ..., or those that follow `after`.
     progress : callable, optional
         Told how many tokens were run, after each chunk.
     make_room : callable, optional
         Called when memory is short, before smaller chunks are tried.
+    after : Prefix, optional
+        What every item of the batch follows, of batch 1; no part of the result.
 
     Raises
     ------
     MemoryLimitError
         When memory is short, with smaller chunks as well.
     """
-    tokens = input_ids.shape[-1]
+    batch, tokens = input_ids.shape
+    before = 0 if after is None else after.length
     told = 0
 
     def fill(rows: int) -> Prefix:
         nonlocal told
-        cache = _FillingCache(tokens, None if offloaded(model) else deepest)
+        cache = _FillingCache(before + tokens, None if offloaded(model) else deepest)
+        if after is not None:
+            cache.begin_with(after, batch)
         for start in range(0, tokens, rows):
             chunk = slice(start, start + rows)
             positions = None if position_ids is None else position_ids[..., chunk]
@@ -185,16 +259,16 @@ def prefill(
                 model(input_ids=input_ids[..., chunk], position_ids=positions, past_key_values=cache, use_cache=True)
             done = min(start + rows, tokens)
             if progress and done > told:
-                progress(done - told)
+                progress(batch * (done - told))
             told = max(told, done)
         layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
         return Prefix(
-            tuple(cast(Tensor, layer.keys) for layer in layers), tuple(cast(Tensor, layer.values) for layer in layers)
+            tuple(cast(Tensor, layer.keys)[..., before:, :] for layer in layers),
+            tuple(cast(Tensor, layer.values)[..., before:, :] for layer in layers),
         )
 
-    return memory.in_pieces(
-        fill, min(chunk_rows(model, tokens), tokens), SMALLEST_CHUNK, f"of {tokens} tokens", make_room
-    )
+    rows = max(1, chunk_rows(model, before + tokens) // batch)
+    return memory.in_pieces(fill, min(rows, tokens), SMALLEST_CHUNK, f"of {batch * tokens} tokens", make_room)
 
 
 def probe(

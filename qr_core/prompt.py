@@ -54,6 +54,16 @@ class Prompt:
     text_starts: tuple[int, ...] = field(repr=False, compare=False)
     guarded: bool = field(default=False, repr=False, compare=False)
 
+    @property
+    def reach(self) -> int:
+        """How many positions the prompt takes: one for each token."""
+        return len(self.ids)
+
+    def excess(self, limit: int | None, context: int | None) -> int:
+        """How many tokens it is over `limit`, or positions over `context`; 0 when it fits both."""
+        over = [0] if limit is None else [0, len(self.ids) - limit]
+        return max(over if context is None else [*over, self.reach - context])
+
     def part_spans(self, document: int, parts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Token spans of parts of one document's text.
 

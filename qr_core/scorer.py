@@ -27,14 +27,18 @@ from qr_core import heads as head_sets
 from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_documents, checked_jobs, checked_query
 from qr_core.chunking import TextFormat, UnitName
+from qr_core.document_cache import DocumentCache
+from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
+from qr_core.independent import TOTAL_TOKENS, IndependentReader
+from qr_core.independent_prompt import IndependentPromptBuilder
 from qr_core.prompt import PromptBuilder
 from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.reader import Reader, TokenMasses
 from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.templates import Template, TemplateName
-from qr_core.types import Document, DocumentLike, Hit, Order, Pruned, Ranking
+from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
 from qr_core.windows import Piece, whole_documents
 
 if TYPE_CHECKING:
@@ -72,6 +76,8 @@ class QRScorer:
         model_name: str,
         max_prompt_tokens: int | None = None,
         cache: ReadCache | None = SHARED,
+        layout: Layout = "joint",
+        document_cache: DocumentCache | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
@@ -82,11 +88,21 @@ class QRScorer:
         check_whole_number("max_prompt_tokens", max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
         self.cache = cache
-        self.reader = Reader(model, PromptBuilder(tokenizer, template), heads, calibrate, model_name)
+        self.layout = layout
+        self.document_cache = document_cache
+        self.reader = self._reader(model, heads, calibrate)
         self._context = models.context_length(model.config)
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()
         _scorers.add(self)
+
+    def _reader(self, model: models.SharedModel, heads: HeadSet, calibrate: bool) -> Reader:
+        if self.layout == "joint":
+            return Reader(model, PromptBuilder(self.tokenizer, self.template), heads, calibrate, self.model_name)
+        if self.document_cache is None:
+            self.document_cache = DocumentCache()
+        prompts = IndependentPromptBuilder(self.tokenizer, self.template)
+        return IndependentReader(model, prompts, heads, calibrate, self.model_name, self.document_cache)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QRScorer:
         """Itself: a scorer is made to be shared, and its weights are not copied."""
@@ -118,6 +134,8 @@ class QRScorer:
         heads: str | Path | HeadSet | None = None,
         *,
         template: TemplateName | None = None,
+        layout: Layout | None = None,
+        document_cache: DocumentCache | str | Path | None = None,
         revision: str | None = None,
         device: str | torch.device | None = None,
         device_map: str | Mapping[str, str | int] | None = None,
@@ -141,6 +159,13 @@ class QRScorer:
             Re-ranking), or pairs such as `"13-18,8-11"` (layer-head, from 0). By default the model's own set.
         template : str, optional
             `chat`, `reference` or `plain`; by default the head set's.
+        layout : str, optional
+            `joint`: all documents share one prompt, each seeing those before it. `independent`: each is encoded apart,
+            so that cost grows linearly and scores do not depend on order (see `qr_core.independent`). By default the
+            head set's; heads found under the other one read less well.
+        document_cache : DocumentCache, str or Path, optional
+            With the independent layout: where documents' keys and values are kept, or a folder to keep them in
+            beside memory. By default 1 GiB of memory, of this scorer alone.
         revision : str, optional
             Branch, tag or commit on the hub.
         device : str or torch.device, optional
@@ -155,7 +180,9 @@ class QRScorer:
             Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
         max_prompt_tokens : int, optional
             Longer input is read in windows of so many tokens (see `qr_core.windows`); at most the model's context,
-            which is also the default, unless the head set names a shorter length.
+            which is also the default, unless the head set names a shorter length. With the independent layout only
+            positions are limited by the context (instruction, longest document, query); tokens are by this, by
+            default the length that a head set of this layout names, or 131,072.
         cache_bytes : int, optional
             What was read of documents is kept for the next query over them, in memory, on the model's device. By
             default all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own
@@ -185,6 +212,8 @@ class QRScorer:
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
+        if layout is not None:
+            check_one_of("layout", layout, Layout)
         config = models.load_config(source)
         tokenizer = models.load_tokenizer(source)
         head_set, heads_name = head_sets.resolve(
@@ -197,6 +226,13 @@ class QRScorer:
             has_chat_template=bool(getattr(tokenizer, "chat_template", None)),
             allow_model_mismatch=allow_model_mismatch,
         )
+        chosen = head_set.layout if layout is None else layout
+        if document_cache is not None and chosen == "joint":
+            raise InputError("a document cache is for layout='independent': joint prompts are read as a whole")
+        if document_cache is not None and not isinstance(document_cache, DocumentCache):
+            document_cache = DocumentCache(folder=document_cache)
+        if max_prompt_tokens is None and chosen == head_set.layout:
+            max_prompt_tokens = head_set.max_prompt_tokens
         return cls(
             model=models.shared_model(source, config),
             tokenizer=tokenizer,
@@ -206,8 +242,10 @@ class QRScorer:
             calibrate=head_set.calibrate if calibrate is None else calibrate,
             filter_tokens=filter_tokens,
             model_name=name,
-            max_prompt_tokens=head_set.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens,
+            max_prompt_tokens=max_prompt_tokens,
             cache=cache_of(cache_bytes),
+            layout=chosen,
+            document_cache=document_cache,
         )
 
     def with_heads(self, heads: HeadSet, name: str, calibrate: bool | None = None) -> QRScorer:
@@ -223,11 +261,20 @@ class QRScorer:
             model_name=self.model_name,
             max_prompt_tokens=self.max_prompt_tokens,
             cache=self.cache,
+            layout=self.layout,
+            document_cache=self.document_cache,
         )
+
+    @property
+    def context(self) -> int | None:
+        """Most positions of one prompt; None where the model sets no limit."""
+        return self._context
 
     @property
     def limit(self) -> int | None:
         """Most tokens of one prompt; None where neither the model nor the caller sets a limit."""
+        if self.layout == "independent":
+            return self.max_prompt_tokens or TOTAL_TOKENS
         return min((n for n in (self._context, self.max_prompt_tokens) if n is not None), default=None)
 
     def rank(
@@ -251,7 +298,8 @@ class QRScorer:
             Return only the best so many; all by default.
         order : str
             `given` puts the documents into the prompt as they come; `reversed` puts the first one nearest the query,
-            as the paper does with retrieved lists, whose first is the most promising.
+            as the paper does with retrieved lists, whose first is the most promising. Without effect on the scores of
+            the independent layout.
         progress : callable, optional
             Called with the tokens read so far and about how many there will be.
 
@@ -385,7 +433,8 @@ class QRScorer:
         spans, kept, tokens = pruning.select(texts, ranked, budget, rendering, count)
         whole = (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)
         total = count("\n\n".join(whole)) if texts else 0
-        return Pruned(query, tuple(kept), tuple(spans), tokens, total, self.model_name, self.heads_name, windows)
+        scored_by = self.model_name, self.heads_name
+        return Pruned(query, tuple(kept), tuple(spans), tokens, total, *scored_by, windows, self.layout)
 
     def score_units(
         self,
@@ -488,7 +537,7 @@ class QRScorer:
         cache: ReadCache | None,
         progress: Progress | None,
     ) -> Iterator[Result]:
-        context = Context(documents, pieces, units, self.limit, order, self.filter_tokens)
+        context = Context(documents, pieces, units, self.limit, self._context, order, self.filter_tokens)
         return survey_each(self.reader, queries, context, cache, progress)
 
     def _ranking(self, query: str, documents: Sequence[Document], found: Result, top_k: int | None) -> Ranking:
@@ -497,7 +546,14 @@ class QRScorer:
             stood = found.standings[place]
             hits.append(Hit(place, stood.score, stood.relevance, documents[place], stood.round, stood.window))
         return Ranking(
-            query, tuple(hits), self.model_name, self.heads_name, found.calibrated, found.windows, found.rounds
+            query,
+            tuple(hits),
+            self.model_name,
+            self.heads_name,
+            found.calibrated,
+            found.windows,
+            found.rounds,
+            self.layout,
         )
 
     def _own_executor(self) -> ThreadPoolExecutor:

@@ -67,6 +67,8 @@ class Context:
         number and title as well; units that share tokens with no piece score nothing.
     limit : int or None
         Most tokens of a prompt.
+    positions : int or None
+        Most positions of a prompt.
     order : str
         `reversed` puts the last piece of a window first.
     filter_tokens : bool
@@ -77,6 +79,7 @@ class Context:
     pieces: Sequence[Piece]
     units: Sequence[Piece]
     limit: int | None
+    positions: int | None
     order: Order
     filter_tokens: bool
 
@@ -142,6 +145,7 @@ class Survey:
         self.query = query
         self.documents = context.documents
         self.limit = context.limit
+        self.positions = context.positions
         self.reverse = context.order == "reversed"
         self.filter_tokens = context.filter_tokens
         self.cache = cache
@@ -159,10 +163,9 @@ class Survey:
         if not self._pieces or (self.limit is not None and characters > MOST_CHARACTERS * self.limit):
             return None
         prompts = self._build(range(len(self._pieces)), self.cache)
-        longest = max(len(prompt.ids) for prompt in prompts)
-        if self.limit is not None and longest > self.limit:
+        if any(prompt.excess(self.limit, self.positions) for prompt in prompts):
             return None
-        self._expected_tokens = longest
+        self._expected_tokens = max(len(prompt.ids) for prompt in prompts)
         return prompts
 
     def run(self, found: TokenMasses | None = None) -> Result:
@@ -202,15 +205,16 @@ class Survey:
 
     def _room(self) -> int:
         """Tokens that the query leaves for documents."""
-        limit = self.limit or 0
         overhead = max(len(prompt.ids) for prompt in self.reader.build(self.query, []))
+        limit = min((n for n in (self.limit, self.positions) if n is not None), default=0)
         if limit - overhead < SMALLEST_ROOM:
             raise ContextLengthError(
                 f"the query and the prompt around it take {overhead} tokens, {overhead + SMALLEST_ROOM - limit} too "
                 f"many for {self.reader.name} to look at documents as well (limit {limit}): shorten the query, or "
                 "raise max_prompt_tokens where the model's context allows it"
             )
-        return limit - overhead
+        longest = int((limit - overhead) / windows.PIECE_SHARE)  # then no piece is more than a prompt has positions
+        return longest if self.limit is None else min(self.limit - overhead, longest)
 
     def _build(self, members: Sequence[int], cache: ReadCache | None) -> tuple[Prompt, Prompt]:
         placed = members[::-1] if self.reverse else members
@@ -220,9 +224,9 @@ class Survey:
         """Read one window, note how its units stand, and return its pieces' scores."""
         cache = self.cache if stage == 1 else None
         asked, null = self._build(members, cache)
-        longest = max(len(asked.ids), len(null.ids))
-        if self.limit is not None and longest > self.limit:
-            raise windows.Overflow(longest - self.limit)
+        excess = max(prompt.excess(self.limit, self.positions) for prompt in (asked, null))
+        if excess:
+            raise windows.Overflow(excess)
         return self._note(stage, window, members, self.reader.read(asked, null, cache, self.advance))
 
     def _note(self, stage: int, window: int, members: Sequence[int], found: TokenMasses) -> list[float]:

@@ -10,6 +10,7 @@ Knows nothing of documents or heads that were chosen.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -91,18 +92,42 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS
         raise ModelLoadError(f"{problem}fails in a trial: {error or type(error).__name__}") from error
     if sorted(masses) != list(range(layers)):
         raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
-    exact = _exact(model)
+    compare(model, masses, eager, start, problem)
     for layer in range(layers):
+        if not formula.get(layer, 0.0) <= FORMULA_TOLERANCE:
+            raise ModelLoadError(
+                f"{problem}in layer {layer} is not computed as this package does ({formula[layer]:.0%} lies elsewhere)"
+            )
+
+
+def compare(
+    model: PreTrainedModel, masses: Mapping[int, Tensor], eager: Sequence[Tensor], start: int, problem: str
+) -> None:
+    """Refuse a model whose masses of a probe are not those of its eager attention.
+
+    Parameters
+    ----------
+    masses : mapping of int to Tensor
+        From `probe`, all heads, even row weights.
+    eager : sequence of Tensor
+        For each layer, shape (1, heads, tokens, tokens).
+    start : int
+        First token of the probe.
+    problem : str
+        How the error begins.
+
+    Raises
+    ------
+    ModelLoadError
+    """
+    exact = _exact(model)
+    for layer in masses:
         expected = eager[layer][0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
         apart = (masses[layer][0] - expected).abs()
         # Rounding moves single weights of half-precision models a lot (a routed expert, an int8 step), not all of them.
         off = float(apart.max()) if exact else float(apart.sum(dim=-1).mean() / 2)
         if not off <= (EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE):
             raise ModelLoadError(f"{problem}in layer {layer} is not computed as this package does (off by {off:.1e})")
-        if not formula.get(layer, 0.0) <= FORMULA_TOLERANCE:
-            raise ModelLoadError(
-                f"{problem}in layer {layer} is not computed as this package does ({formula[layer]:.0%} lies elsewhere)"
-            )
 
 
 def _formula_apart(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:

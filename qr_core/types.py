@@ -12,6 +12,8 @@ from typing import Any, Literal, overload
 from qr_core.errors import InputError
 
 Order = Literal["given", "reversed"]
+Layout = Literal["joint", "independent"]
+"""Whether documents share one prompt, each seeing those before it, or are encoded apart."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Ranking(Sequence[Hit]):
         How many prompts the documents were first read in; 1 when all fitted one.
     rounds : int
         How many rounds of windows it took.
+    layout : str
+        `joint` or `independent`.
     """
 
     query: str
@@ -127,6 +131,7 @@ class Ranking(Sequence[Hit]):
     calibrated: bool = True
     windows: int = 1
     rounds: int = 1
+    layout: Layout = "joint"
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -168,6 +173,7 @@ class Ranking(Sequence[Hit]):
             "calibrated": self.calibrated,
             "windows": self.windows,
             "rounds": self.rounds,
+            "layout": self.layout,
             "hits": hits,
         }
 
@@ -213,6 +219,8 @@ class Pruned:
         What scored.
     windows : int
         How many prompts the input was first read in.
+    layout : str
+        `joint` or `independent`.
     """
 
     query: str
@@ -223,6 +231,7 @@ class Pruned:
     model: str
     heads: str
     windows: int = 1
+    layout: Layout = "joint"
 
     @property
     def text(self) -> str:
@@ -246,4 +255,5 @@ class Pruned:
             "kept_tokens": self.kept_tokens,
             "total_tokens": self.total_tokens,
             "windows": self.windows,
+            "layout": self.layout,
         }

@@ -307,3 +307,16 @@ def test_loads_side_by_side_leave_transformers_logging_alone(save_tiny):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda folder: tiny(folder, dtype="float32").rank(QUERY, DOCUMENTS), folders))
         assert logging.get_verbosity() == before
+
+
+def test_documents_of_an_offloaded_model_are_kept_in_memory_only(tmp_path):
+    """Weights on disk show no values to know the model by."""
+    layers = {f"layers.{i}": "disk" if i in (1, 3) else "cpu" for i in range(4)}
+    device_map = {"embed_tokens": "cpu", "rotary_emb": "cpu", "norm": "cpu"} | layers
+    options = {"layout": "independent", "document_cache": tmp_path / "cache"}
+    offloaded = tiny(GOLDEN / "tiny-llama", device_map=device_map, **options)
+    whole = in_order(tiny(GOLDEN / "tiny-llama", layout="independent").rank(QUERY, DOCUMENTS))
+    for _ in range(2):
+        assert in_order(offloaded.rank(QUERY, DOCUMENTS)) == pytest.approx(whole, abs=1e-6)
+    assert len(offloaded.document_cache) == len(DOCUMENTS) + 1
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -1,0 +1,160 @@
+"""Document cache: keys and values of documents that were encoded on their own, for use beside any others.
+
+In memory, bounded by bytes, the least recently used dropped first; with a folder, on disk as well (see
+`qr_core.document_folder`). Safe to share between threads and between scorers: a key says which model, depth, dtype,
+instruction and document an entry is of.
+
+Knows nothing of text or models: a document is its token ids, an entry is a `Prefix`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qr_core.checks import check_whole_number
+from qr_core.document_folder import FOLDER_BYTES, DocumentFolder
+from qr_core.prefill import Prefix
+
+KEPT_BYTES = 2**30
+KEY_VERSION = 1
+"""Of what goes into a key; a new one makes all earlier entries strangers."""
+
+
+class Keys:
+    """Keys of documents that share everything but their own tokens.
+
+    Parameters
+    ----------
+    model : str
+        See `qr_core.fingerprint`.
+    deepest : int
+        Last layer whose keys and values are kept.
+    instruction : sequence of int
+        Token ids that every document follows.
+    regime : hashable
+        See `qr_core.rope.regime`.
+    """
+
+    def __init__(self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable) -> None:
+        about = [KEY_VERSION, "independent", model, deepest, list(instruction), repr(regime)]
+        self._base = hashlib.sha256(json.dumps(about).encode())
+
+    def of(self, ids: Sequence[int]) -> str:
+        """The key of a document's token ids: 64 hexadecimal digits, from which no id can be read."""
+        digest = self._base.copy()
+        digest.update(np.asarray(ids, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+class DocumentCache:
+    """Keeps documents' keys and values.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Of memory, where the model's weights are; 0 keeps nothing in memory.
+    folder : str or Path, optional
+        Keep them on disk as well. Made, for its owner alone, if missing. Keys and values can be turned back into
+        text to a good part: treat the folder as you treat the documents.
+    folder_bytes : int
+        Most that the folder may hold; the entries that were used longest ago go first.
+
+    Raises
+    ------
+    InputError
+        When a number is out of range, or the folder is a link, no folder, or open to other users.
+    """
+
+    def __init__(
+        self, max_bytes: int = KEPT_BYTES, folder: str | Path | None = None, folder_bytes: int = FOLDER_BYTES
+    ) -> None:
+        check_whole_number("max_bytes", max_bytes, least=0)
+        self.max_bytes = max_bytes
+        self.folder = None if folder is None else DocumentFolder(folder, folder_bytes)
+        self._kept: OrderedDict[str, Prefix] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        _caches.add(self)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that entries take."""
+        return self._bytes
+
+    def get(self, wanted: Mapping[str, int], like: Prefix, shared: bool = True) -> dict[str, Prefix]:
+        """The entries that are there.
+
+        Parameters
+        ----------
+        wanted : mapping of str to int
+            Keys, and how many tokens each document has.
+        like : Prefix
+            Of the same model: entries on disk must have its layers, shapes, dtypes; they are put on its devices.
+        shared : bool
+            Whether to look on disk too.
+        """
+        with self._lock:
+            found = {key: self._kept[key] for key in wanted if key in self._kept}
+            for key in found:
+                self._kept.move_to_end(key)
+        if self.folder is not None and shared:
+            read = {}
+            for key, tokens in wanted.items():
+                if key not in found and (entry := self.folder.get(key, like, tokens)) is not None:
+                    read[key] = entry
+            self._keep(read)
+            found |= read
+        return found
+
+    def put(self, entries: Mapping[str, Prefix], shared: bool = True) -> None:
+        """Keep `entries`; on disk too if they are `shared`."""
+        self._keep(entries)
+        if self.folder is not None and shared:
+            self.folder.put(entries)
+
+    def clear(self) -> None:
+        """Forget what is in memory."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def _keep(self, entries: Mapping[str, Prefix]) -> None:
+        with self._lock:
+            for key, entry in entries.items():
+                self._drop([key] if key in self._kept else [])
+                if entry.bytes <= self.max_bytes:
+                    self._kept[key] = entry
+                    self._bytes += entry.bytes
+            while self._bytes > self.max_bytes:
+                self._drop([next(iter(self._kept))])
+
+    def _drop(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._bytes -= self._kept.pop(key).bytes
+
+
+_caches: weakref.WeakSet[DocumentCache] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A lock that another thread held is never given back in a forked child: what it guarded may be half done."""
+    for cache in list(_caches):
+        if cache._lock.locked():
+            cache._kept, cache._bytes = OrderedDict(), 0
+        cache._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

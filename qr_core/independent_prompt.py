@@ -1,0 +1,173 @@
+"""Independent prompt: instruction, documents and query tokenised apart, each document as if it were the only one.
+
+A document's tokens depend on nothing but its own title and text, so that its keys and values can be kept and used again
+beside any others. It carries no number and stands at the positions that follow the instruction, as all others do; the
+query stands at those that follow the longest document.
+
+    positions   0 ........ i ............... i + longest ........... reach
+                instruction  document 1 ..     query
+                             document 2 ......
+                             document 3 .
+
+Documents are aligned at their start: aligned at their end, a document's positions would depend on the longest one.
+
+Knows nothing of models, heads or scores. Parallel context windows (arXiv 2212.10947) and BlockRank (arXiv 2510.05396)
+lay prompts out like this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from qr_core.checks import encodable
+from qr_core.prompt import Prompt, PromptBuilder, _joined, _Tokens
+from qr_core.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
+from qr_core.types import Document
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+KNOWN_DOCUMENTS = 8192
+KNOWN_CHARACTERS = 2000
+"""Documents whose tokens are remembered: so many at most, none longer than that."""
+
+
+@dataclass(frozen=True)
+class IndependentPrompt(Prompt):
+    """A prompt whose documents do not see each other; ids are those of instruction, documents and query in a row.
+
+    A document without a token of its own has an empty span in `document_spans`.
+
+    Attributes
+    ----------
+    instruction : int
+        Tokens of template prefix and introduction.
+    parts : tuple of (int, int)
+        Token span of each document and the separator after it, one after the other up to `query_start`.
+    """
+
+    instruction: int = 0
+    parts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def query_position(self) -> int:
+        """Where the query begins: after the longest document."""
+        return self.instruction + max((end - start for start, end in self.parts), default=0)
+
+    @property
+    def reach(self) -> int:
+        """How many positions the prompt takes."""
+        return self.query_position + len(self.ids) - self.query_start
+
+    def positions(self) -> NDArray[np.int64]:
+        """Position of every token, shape (tokens,)."""
+        query = len(self.ids) - self.query_start
+        starts = [0, *(self.instruction for _ in self.parts), self.query_position]
+        lengths = [self.instruction, *(end - start for start, end in self.parts), query]
+        return np.concatenate([s + np.arange(n) for s, n in zip(starts, lengths, strict=True)])
+
+
+class IndependentPromptBuilder(PromptBuilder):
+    """Builds independent prompts for one tokenizer and template; parameters and errors are those of `PromptBuilder`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+        super().__init__(tokenizer, template)
+        self._apart = Tokenizer.from_str(json.dumps(_without_any_blank(json.loads(self._without_controls.to_str()))))
+        self._first = f"{template.prefix}{template.introduction}{template.separator}"
+        self._first_tokens = self._encode(self._whole, self._first)
+        self._known = lru_cache(KNOWN_DOCUMENTS)(self._data)
+
+    def build(self, queries: Sequence[str], documents: Sequence[Document]) -> list[Prompt]:
+        """One prompt per query over the same `documents`, in the order given; all share the tokens before the query.
+
+        Lone surrogates, which no tokenizer accepts, become U+FFFD.
+        """
+        instruction = len(self._leading) + len(self._first_tokens.ids)
+        nowhere = np.zeros(len(self._leading), dtype=np.int64)
+        runs = [_Tokens(np.asarray(self._leading, dtype=np.int64), nowhere, nowhere), self._first_tokens]
+        spans, parts, text_starts = [], [], []
+        free, place = instruction, len(self._first)
+        for document in documents:
+            before = _heading(document)
+            piece, tokens = self._document(document)
+            own = len(piece) - len(self.template.separator)
+            end = free + len(tokens.ids)
+            spans.append((free, free + int(np.searchsorted(tokens.starts, own, side="left"))))
+            parts.append((free, end))
+            text_starts.append(place + len(before))
+            runs.append(_moved(tokens, place))
+            free, place = end, place + len(piece)
+        prompts: list[Prompt] = []
+        for query in queries:
+            all_tokens = _joined([*runs, _moved(self._query(query), place)])
+            prompts.append(
+                IndependentPrompt(
+                    ids=tuple(all_tokens.ids.tolist()),
+                    document_spans=tuple(spans),
+                    query_start=free,
+                    starts=all_tokens.starts,
+                    ends=all_tokens.ends,
+                    text_starts=tuple(text_starts),
+                    instruction=instruction,
+                    parts=tuple(parts),
+                )
+            )
+        return prompts
+
+    def lengths(self, documents: Sequence[Document]) -> list[int]:
+        """How many tokens each document takes in a prompt: title, text and separator."""
+        return [len(self._document(document)[1].ids) for document in documents]
+
+    def _document(self, document: Document) -> tuple[str, _Tokens]:
+        """A document and its separator, as text and as tokens."""
+        piece = f"{_heading(document)}{encodable(document.text)}{self.template.separator}"
+        return piece, self._known(piece) if len(piece) <= KNOWN_CHARACTERS else self._data(piece)
+
+    def _query(self, query: str) -> _Tokens:
+        """Late instruction, query and the template's suffix; only the suffix may hold control tokens."""
+        suffix = self.template.suffix
+        alone = self._encode(self._whole, suffix)
+        controls = np.flatnonzero(np.isin(alone.ids, list(self._control_ids)))
+        cut = int(alone.starts[controls[0]]) if controls.size else len(suffix)  # text before it continues the query
+        body = f"{LATE_INSTRUCTION}{self.template.separator}{QUERY_LABEL} {encodable(query)}{suffix[:cut]}"
+        return _joined([self._data(body), _moved(self._encode(self._whole, suffix[cut:]), len(body))])
+
+    def _data(self, text: str) -> _Tokens:
+        """Tokens of a text that continues a prompt, none of them a control token."""
+        tokens = self._encode(self._apart, text)
+        if self._control_ids.isdisjoint(tokens.ids.tolist()):
+            return tokens
+        return self._spelled_out(tokens, text, 0)
+
+
+def _heading(document: Document) -> str:
+    return "" if document.title is None else encodable(f"{document.title}\n")
+
+
+def _moved(tokens: _Tokens, by: int) -> _Tokens:
+    return _Tokens(tokens.ids, tokens.starts + by, tokens.ends + by)
+
+
+def _without_any_blank(spec: Any) -> Any:
+    """A tokenizer's description for text that continues a prompt: nothing puts a blank before it."""
+    if isinstance(spec, list):
+        return [_without_any_blank(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    kind = spec.get("type")
+    if kind == "Prepend":
+        return {"type": "Sequence", "normalizers": []}
+    if kind == "Metaspace":
+        return spec | {"prepend_scheme": "never"}
+    if kind == "ByteLevel":
+        return spec | {"add_prefix_space": False}
+    return {key: value if key == "model" else _without_any_blank(value) for key, value in spec.items()}

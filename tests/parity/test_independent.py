@@ -1,0 +1,226 @@
+"""Independent layout: masses equal one eager pass over all tokens, under an explicit mask and the same positions."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from qr_core import (
+    Document,
+    HeadSetError,
+    ModelLoadError,
+    QRScorer,
+    independent,
+    independent_trial,
+    layers,
+    prefill,
+    rope,
+    trial,
+)
+from qr_core.document_cache import DocumentCache
+from tests.architectures import FAMILIES, WINDOW
+from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_model, in_order
+from tests.parity.test_all_classes import TABLE, tiny_config
+
+BOUNDED = {"mistral", "ministral", "mixtral", "gemma2", "gemma3", "gemma3-composite", "cohere2", "gpt_oss"}
+ALLOWED = sorted(FAMILIES.keys() - BOUNDED)
+OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent"}
+UNEQUAL = [
+    *DOCUMENTS,
+    Document("Short."),
+    Document(""),
+    Document(" ".join(f"Room {i} is cold and looks out on the yard." for i in range(9)), "Rooms"),
+    DOCUMENTS[0],
+]
+
+
+@pytest.fixture(scope="module")
+def saved(save_tiny):
+    folders = {}
+
+    def get(family: str):
+        if family not in folders:
+            folders[family] = save_tiny(FAMILIES[family]())
+        return folders[family]
+
+    return get
+
+
+def scorer_of(folder, heads="all", **options) -> QRScorer:
+    return QRScorer.from_pretrained(folder, heads, **OPTIONS | options)
+
+
+def eager_block_masses(model, prompt) -> torch.Tensor:
+    """Mass of every head on the tokens before the query, shape (layers * heads, tokens), written out token by token."""
+    total, start = len(prompt.ids), prompt.query_start
+    positions = torch.zeros(total, dtype=torch.long)
+    seen = torch.zeros(total, total, dtype=torch.bool)
+    longest = 0
+    for place in range(prompt.instruction):
+        positions[place] = place
+        seen[place, : place + 1] = True
+    for first, last in prompt.parts:
+        longest = max(longest, last - first)
+        for place in range(first, last):
+            positions[place] = prompt.instruction + place - first
+            seen[place, : prompt.instruction] = True
+            seen[place, first : place + 1] = True
+    for place in range(start, total):
+        positions[place] = prompt.instruction + longest + place - start
+        seen[place, : place + 1] = True
+    assert positions.tolist() == prompt.positions().tolist()
+    assert int(positions.max()) + 1 == prompt.reach
+    mask = torch.zeros(total, total).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
+    with torch.no_grad():
+        attentions = model(
+            input_ids=torch.tensor([prompt.ids]),
+            position_ids=positions[None],
+            attention_mask=mask,
+            output_attentions=True,
+            use_cache=False,
+        ).attentions
+    return torch.stack([a[0, :, start:, :start].mean(dim=1) for a in attentions]).flatten(0, 1)
+
+
+@pytest.mark.parametrize("family", ALLOWED)
+def test_masses_equal_eager_attention_under_a_block_mask(saved, family, monkeypatch):
+    """Cold, from the cache, in small chunks and batches, and half from the cache; nothing may change."""
+    tiny = scorer_of(saved(family))
+    found, prompt = captured_masses(tiny, QUERY, UNEQUAL)
+    expected = eager_block_masses(eager_model(saved(family)), prompt)
+    assert float((found - expected).abs().max()) < 1e-5
+    assert float(expected.max()) * expected.shape[1] > 3  # far from uniform: agreement means something
+    warm, _ = captured_masses(tiny, QUERY, UNEQUAL)
+    assert float((warm - expected).abs().max()) < 1e-5
+
+    for module in (prefill, independent):
+        monkeypatch.setattr(module, "chunk_rows", lambda *_: 7)
+    tiny.document_cache.clear()
+    captured_masses(tiny, QUERY, UNEQUAL[1:4])
+    mixed, _ = captured_masses(tiny, QUERY, UNEQUAL)
+    assert float((mixed - expected).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "deepseek_v3", "phi3-straddling", "llama-dynamic-rope"])
+def test_n_a_is_subtracted_at_its_own_place(saved, family):
+    tiny = scorer_of(saved(family))
+    asked, null = tiny.reader.build(QUERY, UNEQUAL)
+    found = tiny.token_masses(QUERY, UNEQUAL)
+    reach = max(asked.reach, null.reach)
+    model = eager_model(saved(family))
+    with rope.held_to(model, reach):
+        expected = eager_block_masses(model, asked) - eager_block_masses(model, null)
+    assert found.calibrated
+    assert torch.allclose(found.mass, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "deepseek_v3", "llama-yarn"])
+def test_one_document_is_a_joint_prompt_without_its_number(saved, family):
+    """With one document nothing is apart: the same ids in one causal pass give the same masses."""
+    tiny = scorer_of(saved(family))
+    found, prompt = captured_masses(tiny, QUERY, DOCUMENTS[:1])
+    assert prompt.positions().tolist() == list(range(len(prompt.ids)))
+    with torch.no_grad():
+        attentions = eager_model(saved(family))(
+            input_ids=torch.tensor([prompt.ids]), output_attentions=True, use_cache=False
+        ).attentions
+    start = prompt.query_start
+    expected = torch.stack([a[0, :, start:, :start].mean(dim=1) for a in attentions]).flatten(0, 1)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_wrong_position_is_noticed(saved, family, monkeypatch):
+    """Of the query, and of documents one after the other instead of side by side."""
+    tiny = scorer_of(saved(family))
+    _, prompt = captured_masses(tiny, QUERY, UNEQUAL)
+    expected = eager_block_masses(eager_model(saved(family)), prompt)
+    probe = prefill.probe
+
+    def shifted(model, prefix, input_ids, capture, position_ids):
+        return probe(model, prefix, input_ids, capture, position_ids + 1)
+
+    monkeypatch.setattr(independent, "probe", shifted)
+    found, _ = captured_masses(tiny, QUERY, UNEQUAL)
+    assert float((found - expected).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("family", sorted(BOUNDED))
+def test_layers_that_look_back_a_bounded_number_of_tokens_are_refused(saved, family):
+    with pytest.raises(HeadSetError, match=rf"layer 0 of .* looks {WINDOW} tokens back .* layout='joint'"):
+        scorer_of(saved(family), "3-1")
+
+
+def test_heads_below_a_bounded_layer_are_allowed(save_tiny):
+    from transformers import MinistralConfig
+
+    from tests.architectures import COMMON
+
+    kinds = ["full_attention", "full_attention", "sliding_attention", "full_attention"]
+    folder = save_tiny(MinistralConfig(**COMMON, head_dim=8, sliding_window=WINDOW, layer_types=kinds))
+    with pytest.raises(HeadSetError, match="choose heads below layer 2"):
+        scorer_of(folder, "3-1")
+    assert len(scorer_of(folder, "1-1,0-3").rank(QUERY, UNEQUAL)) == len(UNEQUAL)
+
+
+def test_positions_from_memory_are_refused(saved, monkeypatch):
+    """A model that takes a token's position from its place in the cache cannot encode documents apart."""
+    from transformers.models.llama import modeling_llama
+
+    forward = modeling_llama.LlamaModel.forward
+
+    def stubborn(self, *args, position_ids=None, **kwargs):
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(modeling_llama.LlamaModel, "forward", stubborn)
+    tiny = scorer_of(saved("llama-linear-rope"))
+    with pytest.raises(ModelLoadError, match="cannot read documents apart"):
+        tiny.rank(QUERY, DOCUMENTS)
+
+
+def test_the_trial_is_made_once(saved, monkeypatch):
+    tiny = scorer_of(saved("qwen2"))
+    tiny.rank(QUERY, DOCUMENTS)
+    monkeypatch.setattr(independent_trial, "compare", lambda *_: pytest.fail("a second trial"))
+    tiny.rank(QUERY, DOCUMENTS[:2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_any_order_gives_the_very_same_scores(saved, dtype):
+    tiny = scorer_of(saved("qwen3"), "1-1,2-6,3-3", dtype=dtype, document_cache=DocumentCache(0))
+    given = in_order(tiny.rank(QUERY, UNEQUAL))
+    reversed_ = in_order(tiny.rank(QUERY, UNEQUAL[::-1]))
+    assert given == reversed_[::-1]
+    assert in_order(tiny.rank(QUERY, UNEQUAL, order="reversed")) == given
+
+
+def test_the_longest_document_decides_the_rope_regime(saved):
+    """Not the sum of all tokens; a longer document changes the others' states, and none are mixed."""
+    tiny = scorer_of(saved("phi3-straddling"))
+    for documents in (DOCUMENTS, UNEQUAL, DOCUMENTS * 3, DOCUMENTS[:1], UNEQUAL):
+        found, prompt = captured_masses(tiny, QUERY, documents)
+        expected = eager_block_masses(eager_model(saved("phi3-straddling")), prompt)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+    assert captured_masses(tiny, QUERY, DOCUMENTS * 3)[1].reach < 135 < captured_masses(tiny, QUERY, UNEQUAL)[1].reach
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_class_that_can_be_read_passes_the_trial_or_looks_back_a_bounded_number_of_tokens(monkeypatch):
+    """Those that `docs/architectures.md` lists as working, built tiny; none fails for another reason."""
+    monkeypatch.setattr(trial, "EXACT_TOLERANCE", 3e-5)
+    names = re.findall(r"`(\w+)`", TABLE.read_text(encoding="utf-8").split("## Work")[1].split("## Refused")[0])
+    passed = 0
+    for name in names:
+        config = tiny_config(name)
+        kinds = layers.layers_of(config)
+        try:
+            layers.check_unbounded(kinds, len(kinds) - 1, name)
+        except HeadSetError:
+            continue
+        torch.manual_seed(0)
+        independent_trial.check_independent(AutoModel.from_config(config).float().eval(), len(kinds) - 1, name)
+        passed += 1
+    assert passed > 55
