@@ -129,7 +129,8 @@ class ScoringQueue:
         awaited: set[asyncio.Future[Any]] = {result, closed}
         try:
             await asyncio.wait(awaited, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
-            if result.done():
+            left = not result.done() or result.cancelled() or isinstance(result.exception(), Abandoned)
+            if not left:
                 value = result.result()
                 started, finished = job.started or arrived, job.finished or arrived
                 self.mean_seconds += WEIGHT * (finished - started - self.mean_seconds)

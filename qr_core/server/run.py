@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,8 +23,8 @@ from qr_core.server.patience import patient
 from qr_core.server.service import Service
 from qr_core.server.settings import Settings
 
-CLOSING_SECONDS = 1
-"""Of the grace period, for closing connections."""
+CLOSING_SECONDS = 2
+"""Of the grace period, for what comes after the last answer: one to close connections, one for the process to end."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -67,8 +68,8 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(app: FastAPI, settings: Settings, host: str, port: int) -> None:
-    """Serve until told to stop.
+def serve(app: FastAPI, settings: Settings, host: str, port: int) -> NoReturn:
+    """Serve until told to stop; then the process ends, with status 1 when it was in the middle of something.
 
     Raises
     ------
@@ -87,16 +88,17 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int) -> None:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=settings.max_connections,
-        timeout_graceful_shutdown=CLOSING_SECONDS,
+        timeout_graceful_shutdown=1,
     )
     server = DrainingServer(config, service)
     server.run(sockets=[bound])
-    log_event("stopped", unfinished=service.in_flight)
-    if service.queue.busy:
-        # Python would wait for the thread, which is in the middle of a forward pass that nobody waits for.
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(1)
+    busy = service.queue.busy
+    log_event("stopped", unfinished=service.in_flight + busy)
+    # Python would wait for a forward pass that nobody waits for, and takes seconds to clear torch away: neither is
+    # within the grace period.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(int(busy))
 
 
 def check_exposure(host: str, keys: int, allow_open: bool) -> None:
