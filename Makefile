@@ -3,6 +3,7 @@
 # make check  lint and types
 # make wheel  build the wheel and run the demo from it in an empty environment
 # make slow   the tests that take minutes, with their figures
+# make serve-heavy  load on a running server: minutes, with its figures; QRHEAD_HEAVY_SECONDS=60 is its longest part
 # make core   the core's tests with neither LlamaIndex nor LangChain installed
 # make lowest the adapters' tests with the lowest versions of both that are supported
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel slow core lowest clean
+.PHONY: demo test check wheel slow serve-heavy core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -41,6 +42,9 @@ wheel: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow -s
+
+serve-heavy: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s
 
 core:
 	$(PYTHON) -m venv --clear build/core

@@ -13,15 +13,19 @@ from qr_core.server import ApiKeys
 from tests.helpers import DOCUMENTS, QUERY
 from tests.server.conftest import serving
 
-pytestmark = pytest.mark.filterwarnings("default")  # the clients' own warnings are theirs
+pytestmark = [  # the clients' own warnings are theirs
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TEXTS = [document.text for document in DOCUMENTS]
 KEY = "k-5d1f02ab"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _collect():
-    """What a client leaves open is reported in its own test, whose warnings are no errors."""
+    """What clients leave open is reported here, where warnings are no errors."""
     yield
     gc.collect()
 
