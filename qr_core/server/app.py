@@ -177,7 +177,7 @@ async def ready(request: Request, response: Response) -> Status:
         response.status_code = 503
     if service.draining:
         return Status(status="stopping", model=service.model_name)
-    return Status(status="ready" if service.loaded else "loading", model=service.model_name)
+    return Status(status="ready" if service.ready else service.state, model=service.model_name)
 
 
 @about.get(

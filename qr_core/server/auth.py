@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from qr_core.errors import InputError
 from qr_core.inputs import read_text
 from qr_core.server.answers import Refusal
-from qr_core.server.record import Record
+from qr_core.server.record import Record, path_of
 
 KEYS_VARIABLE = "QRHEAD_API_KEYS"
 OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json"})
@@ -106,7 +106,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Note the client in the request's record, and go on."""
-        if scope["type"] == "http" and len(self.keys) and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and len(self.keys) and path_of(scope) not in OPEN_PATHS:
             offered = [value for name, value in scope["headers"] if name == b"authorization"]
             client = self.keys.client(offered[0]) if len(offered) == 1 else None
             if client is None:

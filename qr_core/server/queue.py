@@ -138,8 +138,8 @@ class ScoringQueue:
             if closed.done():
                 raise Refusal(503, "unavailable", "the server is stopping: its time to finish is over")
             if job.started is None:
-                raise Refusal(503, "overloaded", f"no turn within {seconds:.0f} seconds: try again later", 5)
-            raise Refusal(504, "timeout", f"not finished within {seconds:.0f} seconds: send less, or allow more time")
+                raise Refusal(503, "overloaded", "its turn did not come in time: try again later", 5)
+            raise Refusal(504, "timeout", "not finished in time: send less, or allow more time")
         finally:  # also when the client went away, which cancels this
             job.abandon()
             closed.cancel()

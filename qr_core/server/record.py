@@ -18,6 +18,11 @@ ENDPOINTS = frozenset(
 )
 
 
+def path_of(scope: Scope) -> str:
+    """A request's path below where the application is mounted."""
+    return cast(str, scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
 @dataclass
 class Record:
     """One request.
@@ -57,8 +62,9 @@ class Record:
     @classmethod
     def begin(cls, scope: Scope) -> Record:
         """A new record, kept in the request's scope."""
-        known = scope["path"] in ENDPOINTS
-        record = cls(scope["path"] if known else "other", scope["method"] if known else "other")
+        path = path_of(scope)
+        known = path in ENDPOINTS
+        record = cls(path if known else "other", scope["method"] if known else "other")
         scope[KEY] = record
         return record
 

@@ -195,5 +195,5 @@ class PruneResponse(BaseModel):
 class Status(BaseModel):
     """Whether the server lives, or is ready."""
 
-    status: Literal["ok", "ready", "loading", "stopping"]
+    status: Literal["ok", "ready", "loading", "loaded", "failed", "stopping"]
     model: str

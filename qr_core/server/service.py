@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
@@ -49,7 +49,7 @@ class Service:
         self.scorer = scorer
         self.settings = settings
         self.queue = ScoringQueue(settings.max_queue)
-        self.loaded = False
+        self.state: Literal["loading", "loaded", "failed"] = "loading"
         self.draining = False
         self.in_flight = 0
         self.metrics = Metrics(lambda: self.queue.waiting, lambda: self.in_flight, lambda: float(self.ready))
@@ -57,7 +57,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether it takes requests and answers them without loading anything first."""
-        return self.loaded and not self.draining
+        return self.state == "loaded" and not self.draining
 
     @property
     def model_name(self) -> str:
@@ -76,14 +76,15 @@ class Service:
         self.scorer.rank("ready?", ["ready"])
 
     async def warm_up(self) -> None:
-        """`load` on the scoring thread; a failure is logged, and leaves the service not ready."""
+        """`load` on the scoring thread; a failure is logged, and leaves the service not ready until a request works."""
         started = time.monotonic()
         try:
             await self.queue.run(self.load, 24 * 3600)
         except Exception as error:  # the server goes on and says that it is not ready
-            log.error("not loaded", extra={"fields": described(error)})
+            self.state = "failed"
+            log.error("not loaded", extra={"fields": described(error) | {"message": str(error)}})  # no client's text
         else:
-            self.loaded = True
+            self.state = "loaded"
             log_event("loaded", model=self.model_name, seconds=round(time.monotonic() - started, 2))
 
     async def rank(
@@ -120,13 +121,14 @@ class Service:
         checked_query(query)
 
         def turn(check: Check) -> T:
-            record.tokens = self._count(query, documents, check)
             with partition(record.client):
+                record.tokens = self._count(query, documents, check)
                 return work(check)
 
         left = self.settings.request_timeout - (time.monotonic() - record.arrived)
         done = await self.queue.run(turn, left)
         record.queued, record.scored = done.queued, done.scored
+        self.state = "loaded"
         return done.value
 
     def _count(self, query: str, documents: Sequence[Document], check: Check) -> int:

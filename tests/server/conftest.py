@@ -42,7 +42,7 @@ class Live:
 
     def start(self) -> None:
         self.thread.start()
-        until(lambda: self.server.started and self.service.loaded)
+        until(lambda: self.server.started and self.service.ready)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         # No connection is used twice: the server may be about to close it.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 PATHS = ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/prune"]
 GOOD = {"query": "q", "documents": ["a lamp", "an oven"], "texts": ["a lamp", "an oven"], "top_k": 1}
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -197,3 +197,46 @@ def test_request_lines(live, log_lines):
     assert line["tokens"] > 2
     assert line["ms"] >= line["scored_ms"] > 0
     assert "secret" not in json.dumps(log_lines())
+
+
+def test_a_model_that_cannot_be_loaded(tiny, monkeypatch, log_lines):
+    """The application lives, says that it is not ready and why, and is ready once a request works."""
+    from fastapi.testclient import TestClient
+
+    from qr_core import ModelLoadError
+    from qr_core.server import create_app
+    from tests.server.conftest import until
+
+    def broken(*_, **__):
+        raise ModelLoadError("the weights of x are missing")
+
+    monkeypatch.setattr(tiny, "rank", broken)
+    app = create_app(tiny)
+    with TestClient(app) as client:
+        until(lambda: app.state.service.state == "failed")
+        assert client.get("/health").status_code == 200
+        answer = client.get("/ready")
+        assert (answer.status_code, answer.json()["status"]) == (503, "failed")
+        assert "the weights of x are missing" in json.dumps(log_lines())
+        assert client.post("/v1/rerank", json={"query": "q", "documents": ["d"]}).status_code == 500
+        monkeypatch.undo()
+        assert client.post("/v1/rerank", json={"query": "q", "documents": ["d"]}).status_code == 200
+        assert client.get("/ready").json()["status"] == "ready"
+
+
+def test_mounted_below_a_path(tiny):
+    """As behind a proxy that hands on a part of its paths: endpoints, keys and metrics go by the rest."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from qr_core.server import ApiKeys, Settings, create_app
+
+    outer = FastAPI()
+    outer.mount("/ranking", create_app(tiny, Settings(keys=ApiKeys([("anna", "key")]))))
+    client = TestClient(outer)
+    assert client.get("/ranking/health").status_code == 200
+    body = {"query": QUERY, "documents": TEXTS}
+    assert client.post("/ranking/v1/rerank", json=body).status_code == 401
+    assert client.post("/ranking/v1/rerank", json=body, headers={"authorization": "Bearer key"}).status_code == 200
+    text = client.get("/ranking/metrics", headers={"authorization": "Bearer key"}).text
+    assert 'qrhead_requests_total{endpoint="/v1/rerank",status="200"} 1.0' in text
