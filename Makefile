@@ -5,6 +5,7 @@
 # make slow      the tests that take minutes, with their figures
 # make notebooks run every notebook from top to bottom
 # make browser   open the page of an explanation in headless Chromium (Debian's, installed where possible)
+# make serve-heavy  load on a running server, with its figures; QRHEAD_HEAVY_SECONDS=60 is its longest part
 # make core      the core's tests with neither LlamaIndex nor LangChain installed
 # make lowest    the adapters' tests with the lowest versions of both that are supported
 
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel slow notebooks browser core lowest clean
+.PHONY: demo test check wheel slow notebooks browser serve-heavy core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -53,6 +54,9 @@ browser: $(READY)
 	$(BIN)/python -m pip install -qq playwright
 	mkdir -p build
 	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k browser
+
+serve-heavy: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s
 
 core:
 	$(PYTHON) -m venv --clear build/core

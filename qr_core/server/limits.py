@@ -1,0 +1,131 @@
+"""Limits: a request's body is bounded in bytes and time while it comes in, and its client must stay until the answer.
+
+Pure ASGI, so that bodies are bounded whether or not their length was announced, and before anything is made of them.
+Knows nothing of what bodies mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from email.message import Message as Header
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from qr_core.server.answers import Refusal
+from qr_core.server.queue import ScoringQueue
+from qr_core.server.record import Record
+from qr_core.server.settings import Settings
+
+
+class Disconnected(Exception):  # noqa: N818 - a signal, not an error
+    """Raised when the client has gone: there is nobody to answer."""
+
+
+class Limits:
+    """ASGI middleware: reads whole bodies within limits; cancels what runs for a client that has gone.
+
+    Parameters
+    ----------
+    app : ASGI application
+    settings : Settings
+    queue : ScoringQueue
+        While it is full, bodies are not even read.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, queue: ScoringQueue) -> None:
+        self.app = app
+        self.settings = settings
+        self.queue = queue
+        self.buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Go on with the whole body in hand."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        record = Record.of(scope)
+        self._check_headers(scope)
+        self.queue.refuse_if_full()
+        try:
+            body = await asyncio.wait_for(self._body(record, receive), self.settings.body_timeout)
+            record.body_read = True
+            await self._attended(scope, body, receive, send)
+        except asyncio.TimeoutError as error:
+            if record.body_read:
+                raise
+            seconds = self.settings.body_timeout
+            raise Refusal(408, "timeout", f"the request's body did not come within {seconds:g} seconds") from error
+        finally:
+            self.buffered -= record.body_bytes
+
+    def _check_headers(self, scope: Scope) -> None:
+        """Refuse what the headers rule out: other types than JSON, compression, announced lengths over the limit."""
+        headers = dict(scope["headers"])
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise Refusal(415, "validation", "send the body without content-encoding")
+        kind = Header()
+        kind["content-type"] = headers.get(b"content-type", b"").decode("latin-1")
+        if kind.get_content_type() != "application/json":
+            raise Refusal(415, "validation", "send JSON, with content-type: application/json")
+        announced = headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced[:20]) > self.settings.max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "too_large", f"the body is larger than {self.settings.max_body_bytes} bytes")
+
+    async def _body(self, record: Record, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            chunk = message.get("body", b"")
+            record.body_bytes += len(chunk)
+            self.buffered += len(chunk)
+            if record.body_bytes > self.settings.max_body_bytes:
+                raise self._too_large()
+            if self.buffered > self.settings.max_buffered_bytes:
+                raise Refusal(429, "overloaded", "too many bytes are waiting already: try again later", 5)
+            if chunk:
+                chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    async def _attended(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Run the application; cancel it when the client goes away before the answer is complete."""
+        answered = False
+        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        async def replay() -> Message:
+            if left:
+                return left.pop()
+            await asyncio.shield(leaving)
+            return {"type": "http.disconnect"}
+
+        async def note(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        leaving = asyncio.ensure_future(gone())
+        running = asyncio.ensure_future(self._run(scope, replay, note))
+        try:
+            await asyncio.wait({leaving, running}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and not answered:
+                running.cancel()
+                await asyncio.wait({running})
+                if not running.cancelled():
+                    running.exception()  # or asyncio logs it, with its message
+                raise Disconnected
+            await running
+        finally:
+            leaving.cancel()
+            running.cancel()
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)

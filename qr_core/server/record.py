@@ -1,0 +1,74 @@
+"""Record: what is known of one request, for log lines and metrics. Holds no text.
+
+Knows nothing of who fills it in or reads it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import cast
+
+from starlette.types import Scope
+
+KEY = "qrhead"
+ENDPOINTS = frozenset(
+    {"/v1/rerank", "/v2/rerank", "/rerank", "/v1/prune", "/health", "/ready", "/metrics", "/openapi.json"}
+)
+
+
+def path_of(scope: Scope) -> str:
+    """A request's path below where the application is mounted."""
+    return cast(str, scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
+@dataclass
+class Record:
+    """One request.
+
+    Attributes
+    ----------
+    endpoint : str
+        Its path if there is such an endpoint, else `other`: paths are the client's text.
+    id : str
+        Stands in the answer, in its `x-request-id` and in the log.
+    arrived : float
+        On the monotonic clock.
+    client : str, optional
+        Whose key came with it.
+    status : int
+        Of the answer; 499 when the client went away before it.
+    body_bytes, documents, tokens : int
+    body_read : bool
+        Whether all of the body was taken in.
+    queued, scored : float, optional
+        Seconds it waited for its turn, and seconds its turn took.
+    """
+
+    endpoint: str
+    method: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    arrived: float = field(default_factory=time.monotonic)
+    client: str | None = None
+    status: int = 499
+    body_bytes: int = 0
+    body_read: bool = False
+    documents: int = 0
+    tokens: int = 0
+    queued: float | None = None
+    scored: float | None = None
+
+    @classmethod
+    def begin(cls, scope: Scope) -> Record:
+        """A new record, kept in the request's scope."""
+        path = path_of(scope)
+        known = path in ENDPOINTS
+        record = cls(path if known else "other", scope["method"] if known else "other")
+        scope[KEY] = record
+        return record
+
+    @staticmethod
+    def of(scope: Scope) -> Record:
+        """The record of the request that `scope` belongs to."""
+        return cast(Record, scope[KEY])

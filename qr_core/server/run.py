@@ -1,0 +1,135 @@
+"""Run: the application on a socket, until a signal; then what was accepted is finished, within the grace period.
+
+Knows nothing of endpoints.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+import time
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+
+from qr_core.errors import InputError
+from qr_core.server.logs import log_event
+from qr_core.server.patience import patient
+from qr_core.server.service import Service
+from qr_core.server.settings import Settings
+
+CLOSING_SECONDS = 2
+"""Of the grace period, for what comes after the last answer: one to close connections, one for the process to end."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which on a signal first answers what it accepted and refuses the rest, and then closes.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+    service : Service
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+        self.stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Begin to stop; at the second signal stop at once."""
+        if self.stop_at is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self.service.draining = True
+        self.stop_at = time.monotonic() + max(0.0, self.service.settings.grace - CLOSING_SECONDS)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens, once it does."""
+        await super().startup(sockets)
+        address = self.servers[0].sockets[0].getsockname()
+        keys = len(self.service.settings.keys)
+        log_event("listening", host=address[0], port=address[1], model=self.service.model_name, keys=keys)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether it is time to close."""
+        if self.stop_at is not None and not self.should_exit:
+            if not self.service.in_flight:
+                self.should_exit = True
+            elif time.monotonic() > self.stop_at:
+                log_event("grace is over", in_flight=self.service.in_flight)
+                self.service.queue.close()  # those who still wait are told
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(app: FastAPI, settings: Settings, host: str, port: int) -> NoReturn:
+    """Serve until told to stop; then the process ends, with status 1 when it was in the middle of something.
+
+    Raises
+    ------
+    InputError
+        When the address cannot be bound.
+    """
+    service: Service = app.state.service
+    bound = _bind(host, port)
+    config = uvicorn.Config(
+        app,
+        http=patient(settings.body_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # it would hold query strings
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=1,
+    )
+    server = DrainingServer(config, service)
+    server.run(sockets=[bound])
+    busy = service.queue.busy
+    log_event("stopped", unfinished=service.in_flight + busy)
+    # Python would wait for a forward pass that nobody waits for, and takes seconds to clear torch away: neither is
+    # within the grace period.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(int(busy))
+
+
+def check_exposure(host: str, keys: int, allow_open: bool) -> None:
+    """Refuse to serve other machines without API keys.
+
+    Raises
+    ------
+    InputError
+        When `host` is, or stands for, an address that is not of this machine alone.
+    """
+    if keys or allow_open:
+        return
+    try:
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise InputError(f"host {host!r} is not known: {error}") from error
+    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+        raise InputError(
+            f"{host} can be reached from other machines: give API keys (--api-key-file, or QRHEAD_API_KEYS in the "
+            "environment), or say --allow-open if everyone may use this server"
+        )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.set_inheritable(True)
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise InputError(f"cannot listen on {host}, port {port}: {error}") from error
+    return bound

@@ -1,0 +1,144 @@
+"""Service: what the endpoints ask for: checks a request against the limits, waits for its turn, ranks or prunes.
+
+Knows nothing of HTTP bodies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from qr_core.checks import checked_query
+from qr_core.errors import InputError
+from qr_core.scorer import QRScorer
+from qr_core.server.logs import described, log, log_event
+from qr_core.server.metrics import Metrics
+from qr_core.server.queue import Check, ScoringQueue
+from qr_core.server.record import Record
+from qr_core.server.settings import Settings
+from qr_core.types import Document, Order, Pruned, Ranking
+
+T = TypeVar("T")
+
+
+@contextmanager
+def partition(client: str | None) -> Iterator[None]:  # noqa: ARG001 - for whoever keeps something per client
+    """Runs around everything that is computed for a client, on the scoring thread.
+
+    Parameters
+    ----------
+    client : str or None
+        The name that belongs to its key; None without keys.
+    """
+    yield
+
+
+class Service:
+    """One scorer behind one queue.
+
+    Parameters
+    ----------
+    scorer : QRScorer
+    settings : Settings
+    """
+
+    def __init__(self, scorer: QRScorer, settings: Settings) -> None:
+        self.scorer = scorer
+        self.settings = settings
+        self.queue = ScoringQueue(settings.max_queue)
+        self.state: Literal["loading", "loaded", "failed"] = "loading"
+        self.draining = False
+        self.in_flight = 0
+        self.metrics = Metrics(lambda: self.queue.waiting, lambda: self.in_flight, lambda: float(self.ready))
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests and answers them without loading anything first."""
+        return self.state == "loaded" and not self.draining
+
+    @property
+    def model_name(self) -> str:
+        """The model's name; of a folder only the last part, which is nobody's secret."""
+        name = self.scorer.model_name
+        return Path(name).resolve().name if Path(name).exists() else name
+
+    def load(self, *_: Any) -> None:
+        """Load the weights and score once.
+
+        Raises
+        ------
+        ModelLoadError, InputError, NonFiniteError
+            As for `QRScorer.rank`.
+        """
+        self.scorer.rank("ready?", ["ready"])
+
+    async def warm_up(self) -> None:
+        """`load` on the scoring thread; a failure is logged, and leaves the service not ready until a request works."""
+        started = time.monotonic()
+        try:
+            await self.queue.run(self.load, 24 * 3600)
+        except Exception as error:  # the server goes on and says that it is not ready
+            self.state = "failed"
+            log.error("not loaded", extra={"fields": described(error) | {"message": str(error)}})  # no client's text
+        else:
+            self.state = "loaded"
+            log_event("loaded", model=self.model_name, seconds=round(time.monotonic() - started, 2))
+
+    async def rank(
+        self, record: Record, query: str, documents: Sequence[Document], *, top_k: int | None, order: Order | None
+    ) -> Ranking:
+        """Rank, as `QRScorer.rank` does.
+
+        Raises
+        ------
+        InputError, Refusal, QRHeadError
+            When a limit is passed (see `Settings`), and as for `QRScorer.rank`.
+        """
+
+        def work(check: Check) -> Ranking:
+            return self.scorer.rank(query, documents, top_k=top_k, order=order or self.settings.order, progress=check)
+
+        return await self._turn(record, query, documents, work)
+
+    async def prune(
+        self, record: Record, query: str, documents: str | Sequence[Document], *, order: Order | None, **options: Any
+    ) -> Pruned:
+        """Prune, as `QRScorer.prune` does; errors are those of `rank`."""
+
+        def work(check: Check) -> Pruned:
+            return self.scorer.prune(query, documents, order=order or self.settings.order, progress=check, **options)
+
+        texts = [Document(documents)] if isinstance(documents, str) else documents
+        return await self._turn(record, query, texts, work)
+
+    async def _turn(self, record: Record, query: str, documents: Sequence[Document], work: Callable[[Check], T]) -> T:
+        record.documents = len(documents)
+        if len(documents) > self.settings.max_documents:
+            raise InputError(f"there are {len(documents)} documents: at most {self.settings.max_documents} are allowed")
+        checked_query(query)
+
+        def turn(check: Check) -> T:
+            with partition(record.client):
+                record.tokens = self._count(query, documents, check)
+                return work(check)
+
+        left = self.settings.request_timeout - (time.monotonic() - record.arrived)
+        done = await self.queue.run(turn, left)
+        record.queued, record.scored = done.queued, done.scored
+        self.state = "loaded"
+        return done.value
+
+    def _count(self, query: str, documents: Sequence[Document], check: Check) -> int:
+        """Tokens of a request; leaves off at the first one too many."""
+        tokens = self.scorer.count_tokens(query)
+        for document in documents:
+            check()
+            tokens += self.scorer.count_tokens(document.text)
+            if document.title:
+                tokens += self.scorer.count_tokens(document.title)
+            if tokens > self.settings.max_tokens:
+                raise InputError(f"query and documents have more than the {self.settings.max_tokens} tokens allowed")
+        return tokens
