@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Command line: `qrhead rank | prune | ask | detect | heads | cache | demo | eval | bench`.
-=======
-"""Command line: `qrhead rank | prune | ask | serve | detect | heads | demo | eval | bench`.
->>>>>>> server
+"""Command line: `qrhead rank | prune | ask | explain | serve | detect | heads | cache | demo | eval | bench`.
 
 Answers go to standard output, as a table for people or one JSON object for programs; progress and errors go to
 standard error. Bad input ends with status 2 and one line. Knows nothing of how ranking works.
@@ -43,11 +39,8 @@ from qr_core.cli_common import (
 )
 from qr_core.cli_context import ask, prune
 from qr_core.cli_detect import detect, heads_compare, heads_map, heads_mask_test
-<<<<<<< HEAD
 from qr_core.cli_explain import explain
-=======
 from qr_core.cli_serve import serve
->>>>>>> server
 from qr_core.errors import InputError, QRHeadError
 from qr_core.evaluation.cli import evaluate
 from qr_core.terminal import plain, show_ranking
@@ -68,11 +61,8 @@ app.command("eval")(evaluate)
 app.command("bench")(bench)
 app.command("prune")(prune)
 app.command("ask")(ask)
-<<<<<<< HEAD
 app.command("explain")(explain)
-=======
 app.command("serve")(serve)
->>>>>>> server
 app.command("detect")(detect)
 heads_app.command("map")(heads_map)
 heads_app.command("compare")(heads_compare)
