@@ -145,7 +145,7 @@ def explain(
     fitting = _fitting(scorer, query, [hit.document for hit in hits])
     # In the prompt they stand as they stood for the ranking, so that the masses of a full list are its own.
     placed = sorted(range(fitting), key=lambda place: hits[place].index, reverse=order == "reversed")
-    read = scorer.token_masses(query, [hits[place].document for place in placed])
+    read = scorer.token_masses(query, [hits[place].document for place in placed], scorer.cache)
     found: list[ExplainedDocument | None] = [None] * fitting
     for at, place in enumerate(placed):
         hit = hits[place]

@@ -6,11 +6,11 @@ Knows nothing of HTTP bodies.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from qr_core.cache import cache_partition
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
 from qr_core.scorer import QRScorer
@@ -22,18 +22,6 @@ from qr_core.server.settings import Settings
 from qr_core.types import Document, Order, Pruned, Ranking
 
 T = TypeVar("T")
-
-
-@contextmanager
-def partition(client: str | None) -> Iterator[None]:  # noqa: ARG001 - for whoever keeps something per client
-    """Runs around everything that is computed for a client, on the scoring thread.
-
-    Parameters
-    ----------
-    client : str or None
-        The name that belongs to its key; None without keys.
-    """
-    yield
 
 
 class Service:
@@ -121,7 +109,7 @@ class Service:
         checked_query(query)
 
         def turn(check: Check) -> T:
-            with partition(record.client):
+            with cache_partition(record.client):
                 record.tokens = self._count(query, documents, check)
                 return work(check)
 

@@ -27,7 +27,7 @@ from tests.parity.test_all_classes import TABLE, tiny_config
 
 BOUNDED = {"mistral", "ministral", "mixtral", "gemma2", "gemma3", "gemma3-composite", "cohere2", "gpt_oss"}
 ALLOWED = sorted(FAMILIES.keys() - BOUNDED)
-OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent"}
+OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
 UNEQUAL = [
     *DOCUMENTS,
     Document("Short."),

@@ -66,7 +66,7 @@ def test_each_client_has_its_own_partition(serve, monkeypatch):
         entered.append(client)
         yield
 
-    monkeypatch.setattr(service, "partition", partition)
+    monkeypatch.setattr(service, "cache_partition", partition)
     server = serve(keys=ApiKeys([("anna", KEY), ("ben", OTHER), ("anna", "second")]))
     for key in (KEY, OTHER, "second"):
         assert server.post("/v1/rerank", BODY, headers={"authorization": key}).status_code == 200

@@ -19,7 +19,7 @@ from qr_core.fingerprint import fingerprint
 from qr_core.prefill import Prefix
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
-OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent"}
+OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
 HEADS = "1-1,2-2"
 OTHER = Document("Ferries to the island leave at noon and at six.", "Ferries")
 

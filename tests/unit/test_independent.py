@@ -17,7 +17,7 @@ from qr_core.templates import chat_template, plain_template, reference_template
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS, in_order
 from tests.unit.test_prompt import CONTROLLED, FAMILY, TOKENIZERS, controls, hostile, letters, spelled
 
-OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent"}
+OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
 HEADS = "1-1,2-2"
 
 
