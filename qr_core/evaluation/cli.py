@@ -19,6 +19,7 @@ from qr_core.cli_common import (
     Format,
     FormatOption,
     Heads,
+    LayoutOption,
     Model,
     TemplateOption,
     Window,
@@ -124,6 +125,11 @@ def evaluate(
         str | None,
         typer.Option(help="longcontext: also rank in so many windows, such as 1,2,4,8.", rich_help_panel=ABLATIONS),
     ] = None,
+    orders: Annotated[
+        int,
+        typer.Option(help="Also rank the candidates in so many shuffled orders.", min=0, rich_help_panel=ABLATIONS),
+    ] = 0,
+    layout: LayoutOption = None,
     num_heads: Annotated[
         int | None, typer.Option(help="Only the first so many heads of the set.", min=1, rich_help_panel=ABLATIONS)
     ] = None,
@@ -224,6 +230,8 @@ def evaluate(
             seed=seed,
             order="reversed" if order is PoolOrder.reversed else "given",
             windows=_whole_numbers("--windows", windows or "", 10**6),
+            orders=orders,
+            layout=layout.value if layout else None,
             bm25_whole=bm25_whole,
             dense_model=dense_model,
             cross_encoder_model=cross_encoder_model,

@@ -16,6 +16,7 @@ from qr_core.errors import InputError, ModelLoadError, NonFiniteError
 from qr_core.evaluation import metrics
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.lineup import Entry
+from qr_core.evaluation.orders import sensitivity
 from qr_core.evaluation.provenance import fingerprint, versions
 from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
@@ -120,6 +121,8 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     if len(missing) == len(entries):
         raise InputError(f"no system can be run: {missing[0]}")
     _compare(results, plan)
+    if (orders := sensitivity(results.runs, results.values)) is not None:
+        results.report["orders"] = orders
     return results
 
 

@@ -110,8 +110,8 @@ def launch(
         raise InputError("the system full-context only answers: pass --generator")
     if task is Task.spans and (counting.measures is not None or counting.exponential_gain):
         raise InputError("--measures and --exponential-gain do not go with --task spans")
-    if task is Task.spans and settings.windows:
-        raise InputError("--windows does not go with --task spans")
+    if task is Task.spans and (settings.windows or settings.orders):
+        raise InputError("--windows and --orders do not go with --task spans")
     chosen = metrics.MEASURES.get(task.value, ()) if counting.measures is None else metrics.parse(counting.measures)
     entries = lineup.line_up(systems, settings)
     answering, count = asking.make(), counter(entries)

@@ -6,10 +6,11 @@ Knows nothing of tasks or results.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from qr_core.errors import InputError, ModelLoadError
+from qr_core.evaluation.orders import PREFIX, reordered
 from qr_core.evaluation.systems import System, attention_system, bm25_system, dense_system, given_system
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
@@ -43,6 +44,8 @@ class Settings:
     seed: int = 0
     order: Order = "given"
     windows: tuple[int, ...] = ()
+    orders: int = 0
+    layout: Any = None
     bm25_whole: bool = False
     dense_model: str | None = None
     cross_encoder_model: str | None = None
@@ -79,7 +82,7 @@ class Entry:
 
 
 def line_up(names: Sequence[str], settings: Settings) -> list[Entry]:
-    """The systems of these names, and qr once more for each number of windows.
+    """The systems of these names, and qr once more for each number of windows and for each order.
 
     A system whose model cannot be loaded is listed with the reason.
 
@@ -109,7 +112,23 @@ def line_up(names: Sequence[str], settings: Settings) -> list[Entry]:
             entries.append(_attention(named, _scorer("qr", settings), settings.order, count))
         except ModelLoadError as error:
             entries.append(Entry(named, missing=str(error)))
+    if settings.orders:
+        try:
+            entries += _orders(settings)
+        except ModelLoadError as error:
+            entries.append(Entry(f"{PREFIX}1", missing=str(error)))
     return entries
+
+
+def _orders(settings: Settings) -> list[Entry]:
+    found = []
+    for number in range(1, settings.orders + 1):
+        entry = _attention(f"{PREFIX}{number}", _scorer("qr", settings), "given")
+        seed, make = settings.seed + number, entry.make
+        if make is not None:
+            about = {**entry.about, "order": f"shuffled, seed {seed}"}
+            found.append(replace(entry, about=about, make=lambda make=make, seed=seed: reordered(make(), seed)))  # type: ignore[misc]
+    return found
 
 
 def _entries(name: str, settings: Settings) -> list[Entry]:
@@ -139,6 +158,7 @@ def _scorer(name: str, settings: Settings) -> QRScorer:
         settings.model,
         heads,
         template=settings.template,
+        layout=settings.layout,
         device=settings.device,
         dtype=settings.dtype,
         calibrate=settings.calibrate,
@@ -187,6 +207,7 @@ def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = 
         "heads": scorer.heads_name,
         "head_list": ",".join(f"{layer}-{head}" for layer, head in _pairs(scorer)),
         "template": scorer.template.name,
+        "layout": scorer.layout,
         "calibrate": scorer.calibrate,
         "filter_tokens": scorer.filter_tokens,
         "max_prompt_tokens": scorer.max_prompt_tokens,

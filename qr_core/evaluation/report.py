@@ -130,6 +130,8 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
         lines += ["two-sided p of a sign-flip permutation test, not corrected for the number of comparisons.", ""]
         rows = [[name, *(_difference(row, m) for m in measures)] for name, row in report["differences"].items()]
         lines += _table(["system", *measures], rows)
+    if report.get("orders"):
+        lines += ["", "## Document order", "", *_orders(report["orders"])]
     if any("answers" in row for row in systems.values()):
         lines += ["", "## Answers", "", *_answers(systems)]
     lines += [
@@ -213,6 +215,15 @@ def _answers(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, found in counted.items()
     ]
     return _table(["accuracy", *(kind or "all" for kind in kinds), "unparsed", "without verdict"], rows)
+
+
+def _orders(found: Mapping[str, Any]) -> list[str]:
+    measures = [name for name, spread in found.items() if isinstance(spread, dict)]
+    columns = ("mean", "deviation", "least", "most")
+    rows = [[name, *(f"{found[name][column]:.3f}" for column in columns)] for name in measures]
+    tau = found["kendall_tau"]
+    about = f"{found['orders']} shuffled orders; Kendall's tau between two of them: "
+    return [about + ("-" if tau is None else f"{tau:.3f}") + ".", "", *_table(["measure", *columns], rows)]
 
 
 def _times(systems: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:

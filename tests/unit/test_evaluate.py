@@ -651,3 +651,35 @@ def test_texts_that_queries_share_are_counted_and_hashed_once(evaluated, tmp_pat
     assert len(counted) == 2 * 5 + 12
     assert len(hashed) == 2 + 1
     assert report["systems"]["bm25"]["tokens_per_second"] > 0
+
+
+def test_document_order_is_measured(run, folder):
+    """Scores come back in the pool's own order, and an order-free layout has no spread."""
+    pools = [Pool("q", "light", tuple(Document(f"text {n}", id=str(n)) for n in range(6)))]
+
+    def by_id(given):
+        for pool in given:
+            yield [float(document.id) for document in pool.documents]
+
+    def by_place(given):
+        for pool in given:
+            yield [float(place) for place in range(len(pool.documents))]
+
+    assert list(reordered(by_id, 3)(pools)) == [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
+    shuffled = next(iter(reordered(by_place, 3)(pools)))
+    assert sorted(shuffled) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert shuffled != sorted(shuffled)
+    assert next(iter(reordered(by_place, 4)(pools))) != shuffled
+    arguments = ["--data", str(folder), "--depth", "3", "--systems", "bm25", "--orders", "3", "--format", "json"]
+    status, out, err = run("eval", *arguments)
+    assert status == 0, err
+    joint = json.loads(out)
+    assert joint["orders"]["orders"] == 3
+    assert -1 <= joint["orders"]["kendall_tau"] <= 1
+    assert joint["systems"]["qr, order 1"]["order"] == "shuffled, seed 1"
+    status, out, err = run("eval", *arguments, "--layout", "independent")
+    assert status == 0, err
+    apart = json.loads(out)
+    assert apart["systems"]["qr, order 2"]["layout"] == "independent"
+    assert apart["orders"]["kendall_tau"] == 1.0
+    assert apart["orders"]["nDCG@10"]["deviation"] == 0.0
