@@ -42,7 +42,7 @@ class Child:
             for line in lines:
                 self._lines.put(json.loads(line))
 
-    def wait_for(self, event: str, seconds: float = 60) -> dict:
+    def wait_for(self, event: str, seconds: float = 240) -> dict:
         end = time.monotonic() + seconds
         while True:
             self.log.append(self._lines.get(timeout=max(0.01, end - time.monotonic())))

@@ -98,8 +98,8 @@ async def ask(client: httpx.AsyncClient, content: Content, number: int) -> tuple
     if answer.status_code == 200:
         content.check(number, answer)
     else:
-        assert answer.status_code in (429, 503), answer.text
-        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.status_code in (429, 503, 504), answer.text
+        assert answer.status_code == 504 or int(answer.headers["retry-after"]) >= 1
     return answer.status_code, took
 
 
@@ -174,7 +174,7 @@ async def test_a_hundred_thousand_documents(content):
                     await asyncio.sleep(0.02)
                 assert large.result().status_code == status
                 grown = server.memory - before
-                until(lambda: "qrhead_queue_waiting 0.0" in httpx.get(f"{server.url}/metrics").text)
+                until(lambda: "qrhead_queue_waiting 0.0" in httpx.get(f"{server.url}/metrics").text, 60)
                 answer = await client.post("/v1/rerank", json=content.body(1))
                 print(
                     f"100,000 documents: {status}, memory grew {grown / 2**20:.0f} MiB, "

@@ -62,15 +62,14 @@ def test_sigterm_under_load():
         log = server.rest()
     assert code == 0
     assert took < 20
-    before = [status for began, _, status in load.done if began < told - 0.05]
-    after = {status for began, _, status in load.done if began >= told}
-    assert len(before) > 30
-    assert set(before) == {200}
-    assert after <= {503, "ConnectError", "ReadError", "RemoteProtocolError"}
+    refused = {503, "ConnectError", "ReadError", "RemoteProtocolError"}
+    assert {status for _, ended, status in load.done if ended < told} == {200}
+    assert {status for *_, status in load.done} <= {200} | refused
     assert log[-1]["event"] == "stopped"
     assert log[-1]["unfinished"] == 0
-    served = [line for line in log if line["event"] == "request" and line["status"] == 200]
-    assert len(served) == sum(status == 200 for *_, status in load.done)
+    accepted = [line["status"] for line in log if line["event"] == "request" and line["documents"]]
+    assert set(accepted) == {200}
+    assert len(accepted) == sum(status == 200 for *_, status in load.done) > 24
     assert QUERY not in json.dumps(log)
     assert "uvicorn.access" not in {line["logger"] for line in log}  # it would hold query strings
     assert not [line for line in log if line["level"] not in ("info", "warning")]
