@@ -61,7 +61,9 @@ def show(out: Console, report: Mapping[str, Any]) -> None:
             more = f", and {untried} were not tried after failures in a row" if untried else ""
             out.print(plain(f"{name}: {len(failed)} queries failed{more}; {query}: {reason}"), soft_wrap=True)
     if orders := report.get("orders"):
-        spreads = (f"{name} {s['mean']:.3f} ± {s['deviation']:.3f}" for name, s in orders.items() if isinstance(s, dict))
+        spreads = (
+            f"{name} {s['mean']:.3f} ± {s['deviation']:.3f}" for name, s in orders.items() if isinstance(s, dict)
+        )
         tau = "-" if orders["kendall_tau"] is None else f"{orders['kendall_tau']:.3f}"
         out.print(f"{orders['orders']} orders: {', '.join(spreads)}; Kendall's tau {tau}", soft_wrap=True)
     for note in report["notes"]:

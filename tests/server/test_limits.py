@@ -168,17 +168,17 @@ def test_long_input_is_left_between_chunks(serve, monkeypatch):
     monkeypatch.setattr("qr_core.prefill.chunk_rows", lambda *_: 8)
     server = serve(request_timeout=0.4)
     expected = server.scorer.rank(QUERY, BODY["documents"])
-    real, slow = server.scorer.reader.read, threading.Event()
+    real, slow = server.scorer.reader.read_many, threading.Event()
 
-    def read(asked, null, cache=None, progress=None):
+    def read(prompts, cache=None, progress=None):
         def late(tokens):
             if slow.is_set():
                 time.sleep(0.1)
             progress(tokens)
 
-        return real(asked, null, cache, late)
+        return real(prompts, cache, late)
 
-    monkeypatch.setattr(server.scorer.reader, "read", read)
+    monkeypatch.setattr(server.scorer.reader, "read_many", read)
     slow.set()
     assert server.post("/v1/rerank", {"query": QUERY, "documents": ["lamp " * 100]}).status_code == 504
     until(lambda: not server.service.queue.busy, 1)

@@ -15,11 +15,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from qr_core import ContextLengthError, InputError
+from qr_core import ContextLengthError, Document, InputError
 from qr_core.errors import NonFiniteError
 from qr_core.evaluation import launch, provenance
 from qr_core.evaluation.bm25 import Bm25
 from qr_core.evaluation.journal import Journal
+from qr_core.evaluation.orders import reordered
+from qr_core.evaluation.work import Pool
 from tests.helpers import GOLDEN
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,1-0", "--device", "cpu"]
@@ -653,7 +655,7 @@ def test_texts_that_queries_share_are_counted_and_hashed_once(evaluated, tmp_pat
     assert report["systems"]["bm25"]["tokens_per_second"] > 0
 
 
-def test_document_order_is_measured(run, folder):
+def test_document_order_is_measured(run, beir):
     """Scores come back in the pool's own order, and an order-free layout has no spread."""
     pools = [Pool("q", "light", tuple(Document(f"text {n}", id=str(n)) for n in range(6)))]
 
@@ -670,7 +672,7 @@ def test_document_order_is_measured(run, folder):
     assert sorted(shuffled) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert shuffled != sorted(shuffled)
     assert next(iter(reordered(by_place, 4)(pools))) != shuffled
-    arguments = ["--data", str(folder), "--depth", "3", "--systems", "bm25", "--orders", "3", "--format", "json"]
+    arguments = [*beir, "--systems", "bm25", "--orders", "3", "--format", "json"]
     status, out, err = run("eval", *arguments)
     assert status == 0, err
     joint = json.loads(out)
