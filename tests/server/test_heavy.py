@@ -157,7 +157,7 @@ async def test_a_thousand_at_once(content):
 
 
 async def test_a_hundred_thousand_documents(content):
-    """Refused by default; with limits that allow them given up in time; others are answered all the while."""
+    """Refused by default; with limits that allow them given up in time; /health is answered all the while."""
     body = {"query": QUERY, "documents": [f"lamp {n}" for n in range(100_000)]}
     wide = ["--max-documents", "100000", "--max-tokens", "100000000", "--request-timeout", "5"]
     for options, status in (([], 422), (wide, 504)):
