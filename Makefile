@@ -40,6 +40,7 @@ wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv --clear build/empty
 	build/empty/bin/python -m pip install -qq --constraint constraints.txt dist/*.whl
+	cd build && printf '{"text": "The tide turns at six."}' | empty/bin/qrhead explain --query tide --docs - --out page.html
 	cd build && empty/bin/qrhead demo && empty/bin/python -c "import langchain_qrhead" 2>&1 | grep -q 'pip install'
 
 slow: $(READY)
