@@ -144,9 +144,17 @@ def log_lines(caplog):
 
     caplog.set_level("INFO")
 
-    def lines(requests: int = 0) -> list[dict]:
-        """All of them, once so many requests were logged: a line follows its answer."""
-        until(lambda: sum(record.getMessage() == "request" for record in list(caplog.records)) >= requests)
-        return [json.loads(JsonLines().format(record)) for record in list(caplog.records)]
+    def lines(requests: int = 0, **wanted: object) -> list[dict]:
+        """All that have the `wanted` values, once so many of them are of requests.
+
+        A line follows its answer, so those of an earlier test may still come in.
+        """
+
+        def found() -> list[dict]:
+            written = [json.loads(JsonLines().format(record)) for record in list(caplog.records)]
+            return [line for line in written if wanted.items() <= line.items()]
+
+        until(lambda: sum(line["event"] == "request" for line in found()) >= requests)
+        return found()
 
     return lines

@@ -179,7 +179,7 @@ def test_an_unexpected_error_is_an_id_and_logged_without_text(live, monkeypatch,
     assert answer.status_code == 500
     assert answer.json()["id"] in answer.json()["error"]
     assert "secret" not in answer.text
-    failure, request = (line for line in log_lines(1) if line["logger"] == "qr_core.server")
+    failure, request = log_lines(1, id=answer.json()["id"])
     assert failure["event"] == "failure"
     assert failure["error"] == "builtins.RuntimeError"
     assert failure["id"] == request["id"] == answer.json()["id"]
@@ -190,8 +190,8 @@ def test_an_unexpected_error_is_an_id_and_logged_without_text(live, monkeypatch,
 
 
 def test_request_lines(live, log_lines):
-    live.post("/v1/rerank", {"query": "secret question", "documents": ["secret text", "b"]})
-    (line,) = (line for line in log_lines(1) if line["event"] == "request")
+    answer = live.post("/v1/rerank", {"query": "secret question", "documents": ["secret text", "b"]})
+    (line,) = log_lines(1, id=answer.headers["x-request-id"])
     assert line["event"] == "request"
     assert (line["endpoint"], line["method"], line["status"], line["documents"]) == ("/v1/rerank", "POST", 200, 2)
     assert line["tokens"] > 2
