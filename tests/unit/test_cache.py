@@ -206,6 +206,8 @@ def test_a_shallow_reading_does_not_serve_deeper_heads(tiny, fills):
 
 
 def test_both_adapters_find_what_the_other_read(fills):
+    pytest.importorskip("langchain_core")
+    pytest.importorskip("llama_index.core")
     from langchain_core.documents import Document as LangChainDocument
     from langchain_qrhead import QRHeadCompressor
     from llama_index.core.schema import NodeWithScore, TextNode
