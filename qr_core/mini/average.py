@@ -7,6 +7,7 @@ Each RUN is an `--out` of `qr_core.mini.train`. Knows nothing of how the runs di
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,7 @@ def average(runs: Sequence[Path], out: Path, sharpness: float = 1.0) -> None:
     model = LlamaForCausalLM.from_pretrained(runs[0] / "model", dtype=torch.float32)
     states = [torch.load(run / "checkpoint.pt", weights_only=True)["model"] for run in runs]
     model.load_state_dict({name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]})
-    for layer in Recipe.read_layers:
+    for layer in json.loads((runs[0] / "recipe.json").read_text())["read_layers"]:
         model.model.layers[layer].self_attn.q_proj.weight.mul_(sharpness)
     torch.nn.Module.to(model, torch.bfloat16)
     model.save_pretrained(out / "model")

@@ -1,4 +1,6 @@
-"""From packs to losses: prompts of the `plain` template as tensors, and what the attention mass should have been.
+"""From packs to losses: prompts of the `plain` template as tensors, and how far the learner is from what it should do.
+
+That is: where its attention should have been, and what the teacher makes of the same text.
 
 Knows nothing of files or of the training loop.
 """
@@ -10,13 +12,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, cross_entropy
+from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss, rms_norm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from qr_core.mini.data import Passage
 from qr_core.mini.forward import Layout, read
 from qr_core.mini.packs import Pack
 from qr_core.mini.recipe import Recipe
+from qr_core.mini.token_teacher import TokenTeacher, fitted
 from qr_core.templates import INTRODUCTION, LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
 
 
@@ -26,7 +29,30 @@ class Batch:
 
     layout: Layout
     owner: Tensor  # (prefix tokens,) 0 for the introduction, then 1 + the passage's place
+    bare: list[tuple[int, int]]  # the passages without their marks
     pack: Pack
+
+
+class Readouts(torch.nn.Module):
+    """Linear layers from the learner's states to the teacher's: of tokens, and of whole texts from their last token."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.tokens = torch.nn.Linear(hidden, hidden)
+        self.ends = torch.nn.Linear(hidden, hidden)
+
+    @torch.no_grad()
+    def fit(self, table: Tensor, teacher: TokenTeacher, texts: list[Tensor]) -> None:
+        """Start both at what comes nearest to the teacher from the words of `texts` alone.
+
+        Found by descent this takes thousands of steps, since directions of small variance need large weights.
+        """
+        goal = teacher.states(texts)
+        words = rms_norm(table[torch.cat(texts)], table.shape[1:], eps=1e-6)
+        weight, bias = fitted(words, goal / goal.pow(2).mean().sqrt())
+        for layer in (self.tokens, self.ends):
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
 
 
 class Batches:
@@ -75,7 +101,9 @@ class Batches:
         positions = starts.repeat_interleave(lengths) + within
         ids = torch.tensor([token for row in rows for token in row])
         layout = Layout(ids, positions, bounds[1:count], bounds[count], bounds[count + 1 :], joint)
-        return Batch(layout, torch.arange(count).repeat_interleave(lengths[:count]), pack)
+        marks = [len(self.encode(f"[{i}]")) if joint else 0 for i in range(1, count)]
+        bare = [(start + mark, end) for (start, end), mark in zip(bounds[1:count], marks, strict=True)]
+        return Batch(layout, torch.arange(count).repeat_interleave(lengths[:count]), bare, pack)
 
 
 @dataclass(frozen=True)
@@ -85,17 +113,22 @@ class Losses:
     retrieval: Tensor
     null: Tensor
     vectors: Tensor
+    ends: Tensor
+    tokens: Tensor | None
     language: Tensor | None
     first: Tensor
 
     def total(self, recipe: Recipe) -> Tensor:
         """The sum that is trained."""
-        total = self.retrieval + recipe.null_weight * self.null + recipe.vector_weight * self.vectors
+        total = self.retrieval + recipe.null_weight * self.null
+        total = total + recipe.vector_weight * self.vectors + recipe.end_weight * self.ends
+        if self.tokens is not None:
+            total = total + recipe.token_weight * self.tokens
         return total if self.language is None else total + recipe.language_weight * self.language
 
     def record(self) -> dict[str, float]:
         """Figures for the curve."""
-        found = {"retrieval": self.retrieval, "null": self.null, "vectors": self.vectors, "language": self.language}
+        found = {name: getattr(self, name) for name in ("retrieval", "null", "vectors", "ends", "tokens", "language")}
         kept = {name: float(value.detach()) for name, value in found.items() if value is not None}
         return kept if len(self.first) == 0 else kept | {"first": float(self.first.mean())}
 
@@ -107,16 +140,20 @@ def passage_masses(masses: Tensor, owner: Tensor, passages: int) -> Tensor:
 
 
 def losses(
-    model: LlamaForCausalLM, to_teacher: torch.nn.Linear, batches: list[Batch], recipe: Recipe, language: bool
+    model: LlamaForCausalLM,
+    readouts: Readouts,
+    batches: list[Batch],
+    recipe: Recipe,
+    teacher: TokenTeacher | None = None,
+    language: bool = False,
 ) -> Losses:
-    """Cross-entropy over passages of the mass (mean over heads), distance to the teacher's vectors, language loss.
+    """Cross-entropy over passages of the mass (mean over heads), distances to the teacher's states, language loss.
 
     The share of a passage is among the passages' masses alone: tokens that look elsewhere (at the introduction, at
     the query) take no part in it, so that words without meaning may.
     """
     found = read(model, [batch.layout for batch in batches], recipe.read_layers, language)
-    retrieval, null, vectors, first = [], [], [], []
-    offset = 0
+    retrieval, null, first = [], [], []
     for batch, masses in zip(batches, found.masses, strict=True):
         pack = batch.pack
         mass = passage_masses(masses, batch.owner, len(pack.passages)).mean(dim=1)
@@ -126,19 +163,43 @@ def losses(
         known = pack.golds.any(dim=1)
         best = log_share[:-1].argmax(dim=1, keepdim=True)
         first.append(pack.golds.gather(1, best)[known, 0].float())
-        states = found.states[offset : offset + len(batch.layout.ids)]
-        offset += len(batch.layout.ids)
-        spans = [*batch.layout.passages, *batch.layout.queries[:-1]]
-        means = torch.stack([states[start:end].mean(dim=0) for start, end in spans])
-        goal = torch.cat([pack.passage_vectors, pack.query_vectors])
-        vectors.append(1 - cosine_similarity(to_teacher(means).float(), goal))
+    vectors, ends, tokens = _distances(found.states, readouts, batches, teacher)
     return Losses(
-        torch.cat(retrieval).mean(),
-        torch.stack(null).mean(),
-        torch.cat(vectors).mean(),
-        _language_loss(model, found.last, batches, recipe.language_tokens) if found.last is not None else None,
-        torch.cat(first).detach(),
+        retrieval=torch.cat(retrieval).mean(),
+        null=torch.stack(null).mean(),
+        vectors=vectors,
+        ends=ends,
+        tokens=tokens,
+        language=_language_loss(model, found.last, batches, recipe.language_tokens) if found.last is not None else None,
+        first=torch.cat(first).detach(),
     )
+
+
+def _distances(
+    states: Tensor, readouts: Readouts, batches: list[Batch], teacher: TokenTeacher | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """How far passages and queries are from the teacher's: by mean state, by last state, and token by token.
+
+    The last is the mean squared error over the mean square of the teacher's states.
+    """
+    means, lasts, vectors, bare, texts = [], [], [], [], []
+    for batch, own in zip(batches, states.split([len(batch.layout.ids) for batch in batches]), strict=True):
+        queries = batch.layout.queries[:-1]
+        spans = [*batch.layout.passages, *queries]
+        means += [own[start:end].mean(dim=0) for start, end in spans]
+        lasts += [own[end - 1] for _, end in spans]
+        vectors += [batch.pack.passage_vectors, batch.pack.query_vectors]
+        bare += [own[start:end] for start, end in [*batch.bare, *queries]]
+        texts += [batch.layout.ids[start:end] for start, end in [*batch.bare, *queries]]
+    goal = torch.cat(vectors)
+    by_mean, by_last = (
+        (1 - cosine_similarity(readout(torch.stack(rows)).float(), goal)).mean()
+        for readout, rows in ((readouts.tokens, means), (readouts.ends, lasts))
+    )
+    if teacher is None:
+        return by_mean, by_last, None
+    goal = teacher.states(texts)
+    return by_mean, by_last, mse_loss(readouts.tokens(torch.cat(bare)).float(), goal / goal.pow(2).mean().sqrt())
 
 
 def _language_loss(model: LlamaForCausalLM, last: Tensor, batches: list[Batch], count: int) -> Tensor:

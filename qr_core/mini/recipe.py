@@ -1,4 +1,4 @@
-"""The embedded model's shape, its start from all-MiniLM-L6-v2, and the settings of its training.
+"""The embedded model's shape, its start from what all-MiniLM-L6-v2 makes of words, and the settings of its training.
 
 Knows nothing of data or of the training loop.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
@@ -19,27 +19,29 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 class Recipe:
     """Everything that decides a run but its data and its start; written beside the model."""
 
-    layers: int = 3
+    layers: int = 4
     hidden: int = 384
     heads: int = 6
     intermediate: int = 1024
     rope_theta: float = 1e6
     max_positions: int = 32768
-    read_layers: tuple[int, ...] = (1,)
-    learning_rate: float = 4e-4
-    embedding_rate: float = 0.25  # of the learning rate, for word embeddings
+    read_layers: tuple[int, ...] = (2,)
+    learning_rate: float = 7e-4
+    embedding_rate: float = 0.0  # of the learning rate, for word embeddings; at 0 they stay as they are
     weight_decay: float = 0.01
     warmup: int = 50
-    minutes: float = 38.0
-    max_steps: int = 1_000_000  # the run ends here if its minutes do not end it first
+    minutes: float = 120.0
+    max_steps: int = 3600  # the run ends here if its minutes do not end it first
     seed: int = 0
     packs: int = 2  # a step
     joint_share: float = 0.6  # packs with the full causal prompt; in the others passages do not see each other
     titled_share: float = 0.67  # packs that show titles
     spread_share: float = 0.2  # packs with gaps between passages, as in long prompts
-    passage_tokens: int = 260
+    passage_tokens: int = 320
     null_weight: float = 0.05
     vector_weight: float = 0.2  # of the distance between mean states, projected, and the teacher's vectors
+    token_weight: float = 1.0  # of the distance between single states, projected, and the teacher's; 0 leaves them out
+    end_weight: float = 0.2  # of the distance between the states at a text's end, projected, and the teacher's vectors
     language_every: int = 4
     language_weight: float = 0.2
     language_tokens: int = 256
@@ -62,10 +64,17 @@ def tokenizer_from(init: Path) -> PreTrainedTokenizerFast:
     )
 
 
-def new_model(recipe: Recipe, init: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama that starts from MiniLM's word embeddings, with each key projection equal to its query projection.
+def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama that starts from vectors of words, with each key projection equal to its query projection.
 
     Equal projections make every head look at like words from the first step; without that nothing emerges.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    words : Tensor
+        Shape (vocabulary, hidden), at any scale: the teacher's states of words alone, or its word embeddings.
+    tokenizer : PreTrainedTokenizerFast
     """
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(
@@ -85,7 +94,6 @@ def new_model(recipe: Recipe, init: Path, tokenizer: PreTrainedTokenizerFast) ->
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    words = load_file(init / "model.safetensors")["embeddings.word_embeddings.weight"].float()
     words = words - words.mean(dim=0)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(words * (0.2 / words.std()))

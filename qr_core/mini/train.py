@@ -24,10 +24,11 @@ import typer
 
 from qr_core.mini import data as reading
 from qr_core.mini import overlap, teacher
-from qr_core.mini.losses import Batch, Batches, losses
+from qr_core.mini.losses import Batch, Batches, Readouts, losses
 from qr_core.mini.packs import Packs
 from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
 from qr_core.mini.select import select_heads
+from qr_core.mini.token_teacher import TokenTeacher, sample
 
 
 def learning_rate(recipe: Recipe, step: int, done: float) -> float:
@@ -57,15 +58,17 @@ class Run:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer = tokenizer_from(init)
         torch.manual_seed(recipe.seed)
-        self.model = grown(start, recipe) if start else new_model(recipe, init, self.tokenizer)
+        self.teacher = TokenTeacher(init, self.device)
+        self.model = grown(start, recipe) if start else new_model(recipe, self.teacher.words().cpu(), self.tokenizer)
         torch.nn.Module.to(self.model, self.device).train()
-        self.to_teacher = torch.nn.Linear(recipe.hidden, recipe.hidden, device=self.device)
+        self.readouts = Readouts(recipe.hidden).to(self.device)
         table = self.model.model.embed_tokens.weight
+        table.requires_grad_(recipe.embedding_rate > 0)
         weights = [p for p in self.model.parameters() if p.ndim > 1 and p is not table]
         rest = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": [*weights, *self.to_teacher.parameters()], "weight_decay": recipe.weight_decay, "rate": 1.0},
+                {"params": [*weights, *self.readouts.parameters()], "weight_decay": recipe.weight_decay, "rate": 1.0},
                 {"params": rest, "weight_decay": 0.0, "rate": 1.0},
                 {"params": [table], "weight_decay": 0.0, "rate": recipe.embedding_rate},
             ],
@@ -78,7 +81,7 @@ class Run:
         if (out / "checkpoint.pt").exists():
             state = torch.load(out / "checkpoint.pt", weights_only=True)
             self.model.load_state_dict(state["model"])
-            self.to_teacher.load_state_dict(state["to_teacher"])
+            self.readouts.load_state_dict(state["readouts"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.spent = state["step"], state["spent"]
 
@@ -92,8 +95,9 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate(self.recipe, self.step, self.done)
         language = self.step % self.recipe.language_every == 0
+        token_teacher = self.teacher if self.recipe.token_weight else None
         with torch.autocast(self.device, dtype=torch.bfloat16):
-            found = losses(self.model, self.to_teacher, batches, self.recipe, language)
+            found = losses(self.model, self.readouts, batches, self.recipe, token_teacher, language)
         found.total(self.recipe).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -108,12 +112,12 @@ class Run:
         for _ in range(count):
             batch = batches.make(packs.draw(rng), rng, joint=True)
             with torch.autocast(self.device, dtype=torch.bfloat16):
-                found.append(losses(self.model, self.to_teacher, [batch], self.recipe, False).first)
+                found.append(losses(self.model, self.readouts, [batch], self.recipe).first)
         return float(torch.cat(found).mean())
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint in place of the last one; a kill in between leaves the last one whole."""
-        state: dict[str, Any] = {"step": self.step, "spent": self.spent, "to_teacher": self.to_teacher.state_dict()}
+        state: dict[str, Any] = {"step": self.step, "spent": self.spent, "readouts": self.readouts.state_dict()}
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
@@ -133,6 +137,10 @@ def train(
     run = Run(init, out, recipe, start)
     rng = random.Random(recipe.seed * 1_000_003 + run.step)
     batches = Batches(run.tokenizer, recipe)
+    if run.step == 0:
+        passages = sources.collection.passages
+        texts = [batches.encode(passages[place].text) for place in sorted(sources.packs.allowed)]
+        run.readouts.fit(run.model.model.embed_tokens.weight, run.teacher, sample(texts))
     recent: list[dict[str, float]] = []
     clock = time.monotonic()
     while run.done < 1.0:

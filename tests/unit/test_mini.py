@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 
 from qr_core import Document, QRScorer
 from qr_core.inputs import documents_from_json_lines
-from qr_core.mini import average, data, forward, losses, overlap, packs, train
+from qr_core.mini import average, data, forward, losses, overlap, packs, token_teacher, train
 from qr_core.mini import recipe as recipe_module
 from qr_core.scorer import embedded_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
@@ -129,6 +129,7 @@ def initial_model(tmp_path_factory):
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
     tokenizer.save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")  # named as in the published file
     save_file({name.removeprefix("bert."): tensor for name, tensor in weights.items()}, folder / "model.safetensors")
@@ -221,7 +222,7 @@ def test_training_reads_what_the_scorer_reads():
 def test_passages_apart_do_not_see_each_other(sources, initial_model):
     recipe = train.Recipe(**TINY, spread_share=0.0)
     tokenizer = train.tokenizer_from(initial_model)
-    model = train.new_model(recipe, initial_model, tokenizer)
+    model = train.new_model(recipe, torch.randn(len(tokenizer), 32), tokenizer)
     made = losses.Batches(tokenizer, recipe).make(sources.packs.draw(random.Random(1)), random.Random(1), joint=False)
     start, end = made.layout.passages[0]
     other = made.layout.ids.clone()
@@ -236,20 +237,59 @@ def test_passages_apart_do_not_see_each_other(sources, initial_model):
 
 
 def test_losses_reach_every_part(sources, initial_model):
-    """Packs apart and joint, with and without the language loss, give gradients to queries, keys and embeddings."""
+    """Packs apart and joint give gradients to queries, keys and embeddings, and the teacher's distances to readouts."""
     rng = random.Random(0)
+    teacher = token_teacher.TokenTeacher(initial_model)
     tokenizer = train.tokenizer_from(initial_model)
     for joint in (0.0, 1.0):
         recipe = train.Recipe(**TINY, joint_share=joint)
-        model = train.new_model(recipe, initial_model, tokenizer)
+        model = train.new_model(recipe, torch.randn(len(tokenizer), 32), tokenizer)
         made = [losses.Batches(tokenizer, recipe).make(sources.packs.draw(rng), rng) for _ in range(2)]
-        found = losses.losses(model, torch.nn.Linear(32, 32), made, recipe, language=True)
+        readouts = losses.Readouts(32)
+        found = losses.losses(model, readouts, made, recipe, teacher, language=True)
         found.total(recipe).backward()
         assert 0 <= found.record()["first"] <= 1
+        assert all(float(layer.weight.grad.abs().sum()) > 0 for layer in (readouts.tokens, readouts.ends))
         attention = model.model.layers[1].self_attn
         assert float(attention.q_proj.weight.grad.abs().sum()) > 0
         assert float(attention.k_proj.weight.grad.abs().sum()) > 0
         assert float(model.model.embed_tokens.weight.grad.abs().sum()) > 0
+
+
+def test_single_states_are_those_of_the_text_read_whole(initial_model):
+    """Whatever else stands in the batch, each token has the state that the teacher gives it in its own text."""
+    teacher = token_teacher.TokenTeacher(initial_model)
+    texts = [torch.arange(1000, 1000 + length) for length in (3, 40, 1, 38)]
+    found = teacher.states(texts)
+    assert found.shape == (82, 32)
+    for text, own in zip(texts, found.split([len(text) for text in texts]), strict=True):
+        ids = torch.cat([torch.tensor([teacher.start]), text, torch.tensor([teacher.end])])[None]
+        with torch.no_grad():
+            expected = teacher.model(input_ids=ids).last_hidden_state[0, 1:-1].float()
+        assert torch.allclose(own, expected, atol=0.05)
+    assert teacher.words().shape[0] == teacher.model.config.vocab_size
+
+
+def test_readouts_start_nearer_to_the_teacher_than_nothing(initial_model):
+    teacher = token_teacher.TokenTeacher(initial_model)
+    texts = [torch.randint(1000, 1100, (30,)) for _ in range(40)]
+    table = teacher.words()
+    readouts = losses.Readouts(32)
+    readouts.fit(table, teacher, texts)
+    goal = teacher.states(texts)
+    goal = goal / goal.pow(2).mean().sqrt()
+    words = torch.nn.functional.rms_norm(table[torch.cat(texts)], (32,), eps=1e-6)
+    assert float((readouts.tokens(words).detach() - goal).pow(2).mean()) < 0.7 * float(goal.pow(2).mean())
+
+
+def test_frozen_words_stay(training_data, initial_model, tmp_path):
+    recipe = train.Recipe(**TINY, minutes=10, max_steps=2, log_every=2, checkpoint_every=4)
+    run = train.Run(initial_model, tmp_path / "run", recipe)
+    before = run.model.model.embed_tokens.weight.detach().clone()
+    sources = train.Sources(training_data, initial_model, tmp_path / "run")
+    batches = losses.Batches(run.tokenizer, recipe)
+    run.take_step([batches.make(sources.packs.draw(random.Random(0)), random.Random(0))])
+    assert torch.equal(run.model.model.embed_tokens.weight, before)
 
 
 def test_added_layers_change_nothing_at_first():
