@@ -22,10 +22,10 @@ from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool, Work
+from qr_core.mini import embedded_model
 from qr_core.models import ModelSource, load_tokenizer
 from qr_core.pruning import Count
 from qr_core.pruning import counter as token_counter
-from qr_core.scorer import embedded_model
 from qr_core.workfolder import WorkFolder
 
 
