@@ -54,7 +54,7 @@ browser: $(READY)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || true
 	$(BIN)/python -m pip install -qq playwright
 	mkdir -p build
-	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k browser
+	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k 'browser or frame'
 
 serve-heavy: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s

@@ -16,7 +16,6 @@ from typing import Any
 from qr_core.errors import InputError
 from qr_core.types import Document, as_document
 
-
 MOST_BYTES = 4 * 2**30
 """Largest text that a file may hold, unpacked."""
 UNPACKED_BYTES = 64 * 2**20
