@@ -1,4 +1,4 @@
-"""What the site has beside the guides: README, model card, CONTRIBUTING, SECURITY, CHANGELOG and the notebooks as pages.
+"""Pages of the site beside the guides: README, model card, CONTRIBUTING, SECURITY, CHANGELOG and the notebooks.
 
 Links between files of the repository become links between pages; one to a file that is no page becomes its name.
 Knows nothing of what the pages say.
@@ -43,7 +43,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = _notebook(path)
         listed.append(f"- [{text.partition(chr(10))[0].removeprefix('# ')}](notebooks/{path.stem}.md)")
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
-    intro = "# Notebooks\n\nEach runs offline, top to bottom, with the embedded model; the files are in `notebooks/`.\n\n"
+    intro = (
+        "# Notebooks\n\nEach runs offline, top to bottom, with the embedded model; the files are in `notebooks/`.\n\n"
+    )
     files.append(File.generated(config, "notebooks.md", content=intro + "\n".join(listed) + "\n"))
     return files
 
