@@ -48,8 +48,8 @@ def read_text(path: Path, most: int | None = None) -> str:
             else:
                 raw = file.read(most + 1)
         if len(raw) > most:
-            packed_how = "unpacks to" if path.suffix == ".gz" else "has"
-            raise InputError(f"{path} {packed_how} more than {most:,} bytes: split it, or unpack it if you trust it")
+            what = "unpacks to more than" if path.suffix == ".gz" else "has more than"
+            raise InputError(f"{path} {what} {most:,} bytes: split it, or unpack it if you trust it")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error

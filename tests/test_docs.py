@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import doctest
+import gc
 import inspect
 import json
 import re
@@ -111,7 +112,7 @@ def test_there_is_code_to_run():
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES)
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_python_runs(page, embedded, sample, monkeypatch):
     monkeypatch.delenv("QRHEAD_API_KEYS", raising=False)
     with serving() as server:
@@ -126,6 +127,8 @@ def test_python_runs(page, embedded, sample, monkeypatch):
             waited = eval(code, names)  # noqa: S307 - the pages are ours
             if inspect.isawaitable(waited):
                 asyncio.run(waited)
+    names.clear()
+    gc.collect()  # LlamaIndex's chat memory leaves a connection open, which is to be noticed here and not later
 
 
 @pytest.mark.parametrize(
