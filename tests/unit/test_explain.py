@@ -157,6 +157,12 @@ def test_the_command(run, tmp_path):
     assert json.loads(out)["documents"][0]["words"][0].keys() == {"start", "end", "masses"}
     status, out, _ = run("explain", "--query", QUERY, "--docs", str(docs))
     assert "Refunds" in out
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("Refunds take five days.")
+    (tmp_path / "folder" / "picture.png").write_bytes(b"\x89PNG\x00\xff")
+    status, out, err = run("explain", "--query", QUERY, "--dir", str(tmp_path / "folder"))
+    assert (status, "a.txt" in out) == (0, True)
+    assert "left out 1 files that are not UTF-8 text: picture.png" in err
     status, _, err = run("explain", "--query", QUERY, "--docs", str(docs), "--out", str(tmp_path / "no" / "x.html"))
     assert status == 2
     assert "cannot write" in err
