@@ -54,7 +54,7 @@ wheel: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 audit: $(READY)
 	$(BIN)/python -m pip install -qq pip-audit

@@ -28,7 +28,7 @@ PAGES = {
     "notebooks": "notebooks.md",
 }
 """Files of the repository that are pages, beside those in docs/."""
-_LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)")
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _outputs: dict[str, str] = {}
 """HTML that a notebook shows, by the word that holds its place."""
 
@@ -63,8 +63,8 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
             return match[0]
         whole = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
         found = PAGES.get(whole, whole.removeprefix("docs/"))
-        if found not in known:
-            return str(words)
+        if found not in known and not whole.startswith("docs/"):
+            return str(words)  # no page; what is missing below docs/ is left to be complained of
         return f"{mark}[{words}]({posixpath.relpath(found, posixpath.dirname(here) or '.')}{hash_}{anchor})"
 
     return _LINK.sub(moved, markdown) if not here.startswith("reference/") else markdown
