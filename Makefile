@@ -1,7 +1,7 @@
 # make demo      rank sample documents with the embedded model (sets up .venv first)
 # make test      the default test suite
 # make check     lint and types
-# make coverage  the default test suite with its coverage, which must not fall below the floor
+# make coverage  the default test suite with its coverage
 # make wheel     build the sdist, the wheel from it, look into both, and run the demo from the wheel in an empty environment
 # make docs      build the documentation into build/site; a warning is an error
 # make picture   draw the README's picture anew (Chromium, as for make browser)
