@@ -1,7 +1,11 @@
 # make demo      rank sample documents with the embedded model (sets up .venv first)
 # make test      the default test suite
 # make check     lint and types
-# make wheel     build the wheel and run the demo from it in an empty environment
+# make coverage  the default test suite with its coverage
+# make wheel     build the sdist, the wheel from it, look into both, and run the demo from the wheel in an empty environment
+# make docs      build the documentation into build/site; a warning is an error
+# make picture   draw the README's picture anew (Chromium, as for make browser)
+# make audit     compare what is installed with published advisories (needs the network)
 # make slow      the tests that take minutes, with their figures
 # make notebooks run every notebook from top to bottom
 # make browser   open the page of an explanation in headless Chromium (Debian's, installed where possible)
@@ -14,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel slow notebooks browser serve-heavy core lowest clean
+.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -35,13 +39,26 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy -p langchain_qrhead -p llama_index.postprocessor.qrhead
 
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
 wheel: $(READY)
 	rm -rf build dist
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest -m release tests/test_release.py
 	$(PYTHON) -m venv --clear build/empty
 	build/empty/bin/python -m pip install -qq --constraint constraints.txt dist/*.whl
 	cd build && printf '{"text": "The tide turns at six."}' | empty/bin/qrhead explain --query tide --docs - --out page.html
 	cd build && empty/bin/qrhead demo && empty/bin/python -c "import langchain_qrhead" 2>&1 | grep -q 'pip install'
+
+docs: $(READY)
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+audit: $(READY)
+	$(BIN)/python -m pip install -qq pip-audit
+	$(BIN)/pip-audit --local --skip-editable
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow -s
@@ -50,11 +67,16 @@ notebooks: $(READY)
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[notebooks]'
 	$(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
 
-browser: $(READY)
+chromium: $(READY)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || true
 	$(BIN)/python -m pip install -qq playwright
+
+picture: chromium
+	$(BIN)/python docs/picture.py
+
+browser: chromium
 	mkdir -p build
-	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k browser
+	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k 'browser or frame'
 
 serve-heavy: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s

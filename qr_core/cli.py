@@ -10,7 +10,7 @@ import logging
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -31,6 +31,7 @@ from qr_core.cli_common import (
     Revision,
     TemplateOption,
     Window,
+    documents_of,
     err,
     make_scorer,
     out,
@@ -41,7 +42,7 @@ from qr_core.cli_context import ask, prune
 from qr_core.cli_detect import detect, heads_compare, heads_map, heads_mask_test
 from qr_core.cli_explain import explain
 from qr_core.cli_serve import serve
-from qr_core.errors import InputError, QRHeadError
+from qr_core.errors import QRHeadError
 from qr_core.evaluation.cli import evaluate
 from qr_core.terminal import plain, show_ranking
 from qr_core.version import __version__
@@ -98,17 +99,7 @@ def rank(
     format_: FormatOption = Format.table,
 ) -> None:
     """Rank documents for a query, best first."""
-    from qr_core.inputs import read_documents, read_folder
-
-    if (docs is None) == (folder is None):
-        raise InputError("pass documents with either --docs or --dir")
-    if docs is not None:
-        documents = read_documents(docs)
-    else:
-        documents, left_out = read_folder(cast(Path, folder))
-        if left_out:
-            named = ", ".join(plain(str(path), 60) for path in left_out[:5])
-            err.print(f"left out {len(left_out)} files that are not UTF-8 text: {named}", soft_wrap=True)
+    documents = documents_of(docs, folder)
     scorer = make_scorer(
         model,
         heads,

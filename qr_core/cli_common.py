@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from qr_core.errors import InputError
+from qr_core.terminal import plain
+from qr_core.types import Document
+
 if TYPE_CHECKING:
     from qr_core.scorer import QRScorer
     from qr_core.templates import TemplateName
@@ -78,6 +82,21 @@ Mismatch = Annotated[
 ]
 RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repository run.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Table for people, JSON for programs.")]
+
+
+def documents_of(docs: str | None, folder: Path | None) -> list[Document]:
+    """The documents of `--docs` or `--dir`; files of a folder that are no text are named on standard error."""
+    from qr_core.inputs import read_documents, read_folder
+
+    if docs is not None and folder is None:
+        return read_documents(docs)
+    if folder is None or docs is not None:
+        raise InputError("pass documents with either --docs or --dir")
+    documents, left_out = read_folder(folder)
+    if left_out:
+        named = ", ".join(plain(str(path), 60) for path in left_out[:5])
+        err.print(f"left out {len(left_out)} files that are not UTF-8 text: {named}", soft_wrap=True)
+    return documents
 
 
 def make_scorer(

@@ -22,6 +22,7 @@ from qr_core.cli_common import (
     RemoteCode,
     Revision,
     TemplateOption,
+    documents_of,
     err,
     make_scorer,
     out,
@@ -55,11 +56,8 @@ def explain(
 ) -> None:
     """Rank documents and show which words drew the attention."""
     from qr_core import explain as explaining
-    from qr_core.inputs import read_documents, read_folder
 
-    if (docs is None) == (folder is None):
-        raise InputError("pass documents with either --docs or --dir")
-    documents = read_documents(docs) if docs is not None else read_folder(folder or Path())[0]
+    documents = documents_of(docs, folder)
     scorer = make_scorer(
         model,
         heads,

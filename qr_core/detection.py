@@ -133,6 +133,21 @@ class Detection:
     left_out: dict[str, str]
 
 
+_FORMS = ("raw", "calibrated", "filtered")
+
+
+def _kept(done: dict[str, Tensor] | None, example: Example, heads: int) -> Measured | None:
+    """What a work folder has of an example; None when it is nothing, or cannot be this example's."""
+    if done is None or set(done) != set(_FORMS):
+        return None
+    shape = (heads, len(example.documents))
+    if any(tensor.shape != shape or tensor.dtype != torch.float32 for tensor in done.values()):
+        return None
+    if not all(torch.isfinite(tensor).all() for tensor in done.values()):
+        return None
+    return Measured(example.id, example.gold, **done)
+
+
 def measure(scorer: QRScorer, example: Example) -> Measured:
     """Score one example's documents with every head of `scorer`, each on its own.
 
@@ -263,13 +278,11 @@ def detect_heads(
     folder = None if work is None else WorkFolder(Path(work), job)
     measured = []
     for number, example in enumerate(usable):
-        done = None if folder is None else folder.load(number)
-        if done is None:
+        found = None if folder is None else _kept(folder.load(number), example, len(candidates))
+        if found is None:
             found = measure(scorer, example)
             if folder is not None:
-                folder.save(number, {"raw": found.raw, "calibrated": found.calibrated, "filtered": found.filtered})
-        else:
-            found = Measured(example.id, example.gold, **done)
+                folder.save(number, {name: getattr(found, name) for name in _FORMS})
         measured.append(found)
         if progress:
             progress(number + 1, len(usable))

@@ -16,10 +16,14 @@ from importlib.resources import files
 
 import numpy as np
 
-from qr_core.explain import ExplainedDocument, Explanation
+from qr_core.explain import WORD, ExplainedDocument, Explanation
 
 DIGITS = 3
 """Significant digits of the masses in a page."""
+SHORTEST = 4
+"""Letters of a question's word that is underlined where documents have it."""
+NAME_CHARACTERS = 80
+"""Of a document's id."""
 
 
 def page(found: Explanation) -> str:
@@ -36,13 +40,15 @@ def page(found: Explanation) -> str:
     left_out = len(ranking) - len(found.documents)
     note = f"<p>The best {len(found.documents)} of {len(ranking)} documents.</p>" if left_out else ""
     kind = "attention on the question minus that on N/A" if ranking.calibrated else "attention"
-    documents = "".join(_document(place, one) for place, one in enumerate(found.documents, start=1))
+    asked = {word.casefold() for word in WORD.findall(ranking.query) if len(word) >= SHORTEST}
+    documents = "".join(_document(place, one, asked) for place, one in enumerate(found.documents, start=1))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width"><title>{escape(_line(ranking.query))}</title>
 <style>{style}</style></head><body>
 <header><h1>{escape(ranking.query)}</h1>
-<p>{escape(ranking.model)}, heads {escape(ranking.heads)}: {kind}, darker is more. Point at a word for its value, or go
+<p>{escape(ranking.model)}, heads {escape(ranking.heads)}. Shade: {kind}, <span class="scale"><span>less</span>
+<span>more</span></span>. <span class="q">Underlined</span>: words of the question. Point at a word for its value, or go
 from word to word with the arrow keys.</p>
 <fieldset><legend>Heads (layer-head)</legend>{heads}
 <button type="button" id="all">all</button> <button type="button" id="none">none</button></fieldset>{note}
@@ -60,21 +66,27 @@ def frame(found: Explanation) -> str:
     return f'<iframe sandbox="allow-scripts" srcdoc="{inside}" style="{look}"></iframe>'
 
 
-def _document(place: int, found: ExplainedDocument) -> str:
-    name = found.document.id if found.document.id is not None else f"#{found.index}"
-    head = escape(_line(found.document.title or ""))
-    title = f'<span class="w head" data-w="-1">{head}</span>' if head else ""
+def _document(place: int, found: ExplainedDocument, asked: set[str]) -> str:
+    name = _line(str(found.document.id)) if found.document.id is not None else f"document {found.index}"
+    name = name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 1]}…"
+    title = _line(found.document.title or "")
+    head = (
+        f'<span class="w" data-w="-1">{escape(title)}</span> <small>{escape(name)}</small>' if title else escape(name)
+    )
+    text = _words(found, asked) if found.document.text.strip() else '<span class="empty">(empty)</span>'
     return (
-        f'<article><h2><span class="place">{place}</span> {title} <small>{escape(_line(str(name)))}, score '
-        f"<b>{found.score:.4f}</b>, relevance {found.relevance:.3f}</small></h2><p>{_words(found)}</p></article>"
+        f'<article><h2><span class="place">{place}</span><span class="name">{head}</span> <small class="scores">'
+        f'<meter value="{found.relevance:.3f}"></meter> relevance <b>{found.relevance:.3f}</b>, score '
+        f"{found.score:.4f}</small></h2><p>{text}</p></article>"
     )
 
 
-def _words(found: ExplainedDocument) -> str:
+def _words(found: ExplainedDocument, asked: set[str]) -> str:
     text, pieces, done = found.document.text, [], 0
     for place, (start, end) in enumerate(found.words):
         pieces.append(escape(text[done:start]))
-        pieces.append(f'<span class="w" data-w="{place}">{escape(text[start:end])}</span>')
+        kind = "w q" if text[start:end].casefold() in asked else "w"
+        pieces.append(f'<span class="{kind}" data-w="{place}">{escape(text[start:end])}</span>')
         done = end
     return "".join([*pieces, escape(text[done:])])
 

@@ -324,7 +324,7 @@ def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_S
         raise InputError(f"{name} names a model itself: the name of another goes with an address only")
     if name != "embedded":
         return LocalGenerator.from_pretrained(name, **options)
-    from qr_core.scorer import EMBEDDED_NAME, embedded_model
+    from qr_core.mini import EMBEDDED_NAME, embedded_model
 
     generator = LocalGenerator.from_pretrained(embedded_model(), **options)
     generator.name = EMBEDDED_NAME

@@ -16,17 +16,40 @@ from typing import Any
 from qr_core.errors import InputError
 from qr_core.types import Document, as_document
 
+MOST_BYTES = 4 * 2**30
+"""Largest text that a file may hold, unpacked."""
+UNPACKED_BYTES = 64 * 2**20
+MOST_RATIO = 100
+"""A packed file may unpack to `UNPACKED_BYTES`, and beyond it to so many times its own size: text packs five to twenty
+times, a bomb a thousand times."""
 
-def read_text(path: Path) -> str:
+
+def read_text(path: Path, most: int | None = None) -> str:
     """A file's UTF-8 text; unpacked when its name ends in `.gz`.
+
+    Parameters
+    ----------
+    path : Path
+    most : int, optional
+        Most bytes of the text; `MOST_BYTES` by default.
 
     Raises
     ------
     InputError
-        When the file is missing, unreadable, or not UTF-8.
+        When the file is missing, unreadable, too large, or not UTF-8.
     """
+    most = MOST_BYTES if most is None else most
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with path.open("rb") as file:
+            if path.suffix == ".gz":
+                most = min(most, max(UNPACKED_BYTES, MOST_RATIO * path.stat().st_size))
+                with gzip.open(file) as packed:
+                    raw = packed.read(most + 1)
+            else:
+                raw = file.read(most + 1)
+        if len(raw) > most:
+            what = "unpacks to more than" if path.suffix == ".gz" else "has more than"
+            raise InputError(f"{path} {what} {most:,} bytes: split it, or unpack it if you trust it")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error

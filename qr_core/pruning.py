@@ -132,6 +132,12 @@ def counter(tokenizer: PreTrainedTokenizerBase | CallersCount | None, default: P
     return counted
 
 
+def whole_tokens(documents: Sequence[Document], rendering: Rendering, count: Count) -> int:
+    """Tokens of all of `documents`, joined by a blank line, titles included where they are rendered."""
+    whole = (f"{d.title}\n{d.text}" if rendering.titles and d.title else d.text for d in documents)
+    return count("\n\n".join(whole)) if documents else 0
+
+
 def select(
     documents: Sequence[Document], ranked: Sequence[Candidate], budget: Budget, rendering: Rendering, count: Count
 ) -> tuple[list[Span], list[tuple[int, str]], int]:

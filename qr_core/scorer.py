@@ -7,25 +7,17 @@ Each step is a module of its own; this one checks what callers hand in and shape
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import os
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from importlib.resources import as_file, files
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from qr_core import chunking, models, pruning
 from qr_core import heads as head_sets
+from qr_core import models, pruning
 from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
-from qr_core.checks import check_one_of, check_whole_number, checked_documents, checked_jobs, checked_query
+from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.chunking import TextFormat, UnitName
 from qr_core.document_cache import DocumentCache
 from qr_core.errors import InputError
@@ -33,13 +25,16 @@ from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.independent_prompt import IndependentPromptBuilder
+from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.prompt import PromptBuilder
 from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.reader import Reader, TokenMasses
 from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.templates import Template, TemplateName
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
+from qr_core.units import divide
 from qr_core.windows import Piece, whole_documents
+from qr_core.worker import Worker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,9 +87,7 @@ class QRScorer:
         self.document_cache = document_cache
         self.reader = self._reader(model, heads, calibrate)
         self._context = models.context_length(model.config)
-        self._executor: ThreadPoolExecutor | None = None
-        self._executor_lock = threading.Lock()
-        _scorers.add(self)
+        self._worker = Worker()
 
     def _reader(self, model: models.SharedModel, heads: HeadSet, calibrate: bool) -> Reader:
         if self.layout == "joint":
@@ -431,8 +424,7 @@ class QRScorer:
             query, documents, unit=unit, text_format=text_format, order=order, progress=progress
         )
         spans, kept, tokens = pruning.select(texts, ranked, budget, rendering, count)
-        whole = (f"{t.title}\n{t.text}" if titles and t.title else t.text for t in texts)
-        total = count("\n\n".join(whole)) if texts else 0
+        total = pruning.whole_tokens(texts, rendering, count)
         scored_by = self.model_name, self.heads_name
         return Pruned(query, tuple(kept), tuple(spans), tokens, total, *scored_by, windows, self.layout)
 
@@ -463,28 +455,11 @@ class QRScorer:
         """
         query = checked_query(query)
         check_one_of("order", order, Order)
-        check_one_of("unit", unit, UnitName)
-        check_one_of("text_format", text_format, TextFormat)
-        if unit == "turn":
-            text_format = "chat"
-        raw = isinstance(documents, str)
-        texts = [Document(documents)] if isinstance(documents, str) else checked_documents(documents)
-        parts: list[tuple[int, chunking.Unit]] = []
-        pieces: list[Piece] = []
-        for number, text in enumerate(texts):
-            passages = chunking.passages(text.text, text_format) if raw or unit != "document" else []
-            pieces += [Piece(number, passage.start, passage.end) for passage in passages]
-            parts += [(number, part) for part in chunking.within(text.text, unit, text_format, passages)]
-        units = [Piece(number, part.start, part.end) for number, part in parts]
-        if not raw and unit == "document":
-            pieces = whole_documents(texts)
+        divided = divide(documents, unit, text_format)
         cache = self.cache if cache is None else cache
-        found = next(self._survey([query], texts, pieces if units else [], units, order, cache, progress))
-        ranked = []
-        for place in found.order:
-            (number, part), stood = parts[place], found.standings[place]
-            ranked.append(Candidate(number, part.start, part.end, stood.score, stood.relevance, part.headings))
-        return ranked, texts, found.windows
+        parts = divided.pieces, divided.units
+        found = next(self._survey([query], divided.texts, *parts, order, cache, progress))
+        return divided.candidates(found), divided.texts, found.windows
 
     def explain(
         self, query: str, documents: Iterable[DocumentLike], *, top_k: int = MOST_DOCUMENTS, order: Order = "given"
@@ -504,8 +479,7 @@ class QRScorer:
 
     async def run_async(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run `function` on this scorer's own thread, so that waiters do not fill the event loop's executor."""
-        call = partial(contextvars.copy_context().run, function, *args, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._own_executor(), call)
+        return await self._worker.run(function, *args, **options)
 
     def token_masses(self, query: str, documents: Sequence[Document], cache: ReadCache | None = None) -> TokenMasses:
         """What every selected head pays every token before the query, all documents in one prompt.
@@ -555,33 +529,3 @@ class QRScorer:
             found.rounds,
             self.layout,
         )
-
-    def _own_executor(self) -> ThreadPoolExecutor:
-        with self._executor_lock:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qrhead")
-                weakref.finalize(self, self._executor.shutdown, wait=False)
-            return self._executor
-
-
-EMBEDDED_NAME = "qrhead-mini"
-
-
-def embedded_model() -> Path:
-    """Folder of the small model inside this package."""
-    with as_file(files("qr_core.mini").joinpath("model")) as folder:
-        return folder
-
-
-_scorers: weakref.WeakSet[QRScorer] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """The parent's worker thread does not exist in a forked child: let each scorer start its own."""
-    for scorer in list(_scorers):
-        scorer._executor = None
-        scorer._executor_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

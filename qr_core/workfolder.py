@@ -15,6 +15,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from qr_core.errors import InputError
+from qr_core.inputs import read_text
+
+NOTE_BYTES = 16 * 2**20
+ITEM_BYTES = 2**30
+"""More than any item takes; a larger file is not one of ours."""
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder in which something is a symbolic link: writing to it would change a file elsewhere.
+
+    Raises
+    ------
+    InputError
+        Naming the link.
+    """
+    with os.scandir(folder) as items:
+        link = next((item.path for item in items if item.is_symlink()), None)
+    if link is not None:
+        raise InputError(f"{link} is a symbolic link, and files here are written to: remove it, or name another folder")
 
 
 class WorkFolder:
@@ -30,7 +49,7 @@ class WorkFolder:
     Raises
     ------
     InputError
-        When the folder holds another job's results, or cannot be written.
+        When the folder holds another job's results or a symbolic link, or cannot be written.
     """
 
     def __init__(self, path: Path, job: dict[str, Any]) -> None:
@@ -39,8 +58,9 @@ class WorkFolder:
         note = path / "job.json"
         try:
             path.mkdir(parents=True, exist_ok=True)
+            refuse_links(path)
             if note.exists():
-                found = json.loads(note.read_text(encoding="utf-8"))
+                found = json.loads(read_text(note, NOTE_BYTES))
                 if found != wanted:
                     other = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
                     raise InputError(
@@ -49,7 +69,7 @@ class WorkFolder:
                     )
             else:
                 _replace(note, json.dumps(wanted, indent=2) + "\n")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"cannot use {path} as a work folder: {error}") from error
@@ -58,9 +78,10 @@ class WorkFolder:
         return self.path / f"{number:06}.safetensors"
 
     def load(self, number: int) -> dict[str, Tensor] | None:
-        """The tensors of an item that is done; None for one that is not, or whose file is damaged."""
+        """The tensors of an item that is done; None for one that is not, or whose file is damaged or too large."""
+        file = self._file(number)
         try:
-            return load_file(self._file(number))
+            return load_file(file) if file.stat().st_size <= ITEM_BYTES else None
         except (OSError, SafetensorError):
             return None
 

@@ -19,6 +19,7 @@ from qr_core import QRScorer
 from qr_core.cache import SHARED
 from qr_core.cli import main
 from qr_core.generation import EndpointGenerator
+from tests.helpers import strict
 from tests.stub_endpoint import serving
 
 torch.set_num_threads(1)  # tiny models run slower on more
@@ -85,6 +86,18 @@ def run(monkeypatch, capsys):
             main()
         captured = capsys.readouterr()
         return int(left.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def evaluated(run):
+    """Run the command; returns the report, which must be strict JSON."""
+
+    def call(*args) -> dict:
+        status, printed, err = run(*map(str, args), "--format", "json")
+        assert status == 0, err
+        return strict(printed)
 
     return call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -55,6 +56,15 @@ def golden_scorer(golden_file: dict, case: dict, **changes) -> QRScorer:
 
 def documents_of(case: dict) -> list[Document]:
     return [Document(d["paragraph_text"], d.get("title"), d["idx"]) for d in case["docs"]]
+
+
+def strict(text: str) -> dict:
+    """JSON without NaN and infinities, which are none."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def in_order(ranking) -> list[float]:

@@ -22,11 +22,11 @@ from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool, Work
+from qr_core.mini import embedded_model
 from qr_core.models import ModelSource, load_tokenizer
 from qr_core.pruning import Count
 from qr_core.pruning import counter as token_counter
-from qr_core.scorer import embedded_model
-from qr_core.workfolder import WorkFolder
+from qr_core.workfolder import WorkFolder, refuse_links
 
 
 @dataclass
@@ -103,6 +103,8 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     done = None
     if folder is not None:
         job = {"queries and candidates": fingerprint(work.pools), "judgements": plan.judgements, "versions": versions()}
+        if folder.exists():
+            refuse_links(folder)
         done = WorkFolder(folder / "work", job).path
     places = {name: None if done is None else done / file_name(name) for name in names}
     journals = {entry.name: Journal(places[entry.name], entry.about) for entry in entries if entry.make is not None}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
+from qr_core.inputs import MOST_BYTES
 from qr_core.workfolder import WorkFolder
 
 
@@ -44,6 +45,8 @@ class Journal:
     def _read(self, path: Path) -> None:
         if not path.exists():
             return
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} has more than {MOST_BYTES:,} bytes: not a record of a run, name another folder")
         raw = path.read_bytes()
         whole = raw.rfind(b"\n") + 1  # what follows the last line break was torn by a kill
         for number, line in enumerate(raw[:whole].split(b"\n")[:-1], start=1):

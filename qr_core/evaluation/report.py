@@ -29,6 +29,7 @@ from qr_core.evaluation.show import measures_of
 from qr_core.evaluation.trec import write_qrels, write_run
 from qr_core.evaluation.work import Work
 from qr_core.terminal import plain
+from qr_core.workfolder import refuse_links
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -45,6 +46,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 def write_report(folder: Path, results: Results, work: Work) -> None:
     """Write all files but `work/`."""
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     (folder / "metrics.json").write_text(json.dumps(results.report, indent=2, allow_nan=False) + "\n")
     _write_pools(folder / "pools.jsonl", work)
     for name, run in results.runs.items():

@@ -58,7 +58,7 @@ class Found:
 
 def file_name(system: str) -> str:
     """A system's name as a file's."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", system).strip("-")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", system).strip("-.")
 
 
 def run(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step = lambda: None) -> Found:

@@ -30,6 +30,9 @@
     for (const one of documents) one.words.forEach((word, i) => shade(word, most > 0 ? one.sums[i] / most : 0));
   };
 
+  // As many decimals as the scores have; what rounds to nothing has no sign.
+  const decimals = (mass) => (Math.abs(mass) < 5e-5 ? 0 : mass).toFixed(4);
+
   const tell = (word) => {
     const one = documents.find((some) => some.words.includes(word));
     const sum = one.sums[one.words.indexOf(word)] * data.largest;
@@ -39,8 +42,8 @@
       .map((box) => [one.masses[Number(box.dataset.head)].at(place) * data.largest, box.parentNode.textContent.trim()])
       .sort((a, b) => b[0] - a[0])
       .slice(0, 3)
-      .map(([mass, name]) => `${name}: ${mass.toPrecision(3)}`);
-    value.textContent = `${word.textContent}: ${sum.toPrecision(3)} (${best.join(", ")})`;
+      .map(([mass, name]) => `head ${name} ${decimals(mass)}`);
+    value.textContent = `${word.textContent}: ${decimals(sum)}${best.length ? ` (${best.join(", ")})` : ""}`;
   };
 
   for (const word of all) word.tabIndex = -1;

@@ -13,19 +13,6 @@ from tests.architectures import COMMON, FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model
 
 
-@pytest.fixture(scope="module")
-def saved(save_tiny):
-    """Folder of a family, saved once; weights such as sinks are made to matter."""
-    folders = {}
-
-    def get(family: str):
-        if family not in folders:
-            folders[family] = save_tiny(FAMILIES[family]())
-        return folders[family]
-
-    return get
-
-
 @pytest.fixture
 def compared(saved, monkeypatch):
     """A loaded scorer over every head of a family, and a function that compares it with eager attention."""

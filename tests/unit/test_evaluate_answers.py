@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import GOLDEN
 from tests.stub_endpoint import completion, serving
-from tests.unit.test_evaluate import strict, timeless
+from tests.unit.test_evaluate import timeless
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1", "--device", "cpu"]
 COLOURS = ("red", "blue", "green", "white", "black", "amber", "violet", "pink")
@@ -79,16 +79,6 @@ def quick(monkeypatch):
 def judge_stub():
     with serving() as server:
         yield server
-
-
-@pytest.fixture
-def evaluated(run):
-    def call(*args) -> dict:
-        status, printed, err = run(*map(str, args), "--format", "json")
-        assert status == 0, err
-        return strict(printed)
-
-    return call
 
 
 def reads(message: str) -> dict:

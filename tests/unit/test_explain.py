@@ -84,7 +84,7 @@ def test_only_what_fits_one_prompt_is_explained(found):
 
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "header", "h1", "p", "fieldset", "legend", "label", "input",
-    "button", "output", "main", "article", "h2", "span", "small", "b", "script",
+    "button", "output", "main", "article", "h2", "span", "small", "b", "meter", "script",
 }  # fmt: skip
 
 
@@ -157,6 +157,12 @@ def test_the_command(run, tmp_path):
     assert json.loads(out)["documents"][0]["words"][0].keys() == {"start", "end", "masses"}
     status, out, _ = run("explain", "--query", QUERY, "--docs", str(docs))
     assert "Refunds" in out
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("Refunds take five days.")
+    (tmp_path / "folder" / "picture.png").write_bytes(b"\x89PNG\x00\xff")
+    status, out, err = run("explain", "--query", QUERY, "--dir", str(tmp_path / "folder"))
+    assert (status, "a.txt" in out) == (0, True)
+    assert "left out 1 files that are not UTF-8 text: picture.png" in err
     status, _, err = run("explain", "--query", QUERY, "--docs", str(docs), "--out", str(tmp_path / "no" / "x.html"))
     assert status == 2
     assert "cannot write" in err
@@ -165,7 +171,10 @@ def test_the_command(run, tmp_path):
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@needs_chromium
 def test_the_page_in_a_browser(found, tmp_path):
     """Toggles work, words tell their value by mouse and keyboard, nothing in a document runs, nothing is requested."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -190,7 +199,8 @@ def test_the_page_in_a_browser(found, tmp_path):
         page.locator("#all").click()
         assert page.evaluate(shades) == before
         page.locator("article .w").nth(3).hover()
-        assert ":" in page.locator("#value").inner_text()
+        assert re.fullmatch(r"\S+: -?\d\.\d{4}( \(.*\))?", page.locator("#value").inner_text())
+        assert page.locator("article .q").all_inner_texts() == []  # no word of the question is in these documents
         page.locator("article .w").first.focus()
         page.keyboard.press("ArrowRight")
         told = page.locator("#value").inner_text()
@@ -200,3 +210,36 @@ def test_the_page_in_a_browser(found, tmp_path):
         browser.close()
     assert asked == [page_file.as_uri()]
     assert errors == []
+
+
+@needs_chromium
+def test_the_page_in_a_notebooks_frame(found, tmp_path):
+    """The frame works by itself, cannot reach the notebook around it, and a script put into the page does not run."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><title>notebook</title>{found._repr_html_()}", encoding="utf-8")
+    forged = tmp_path / "forged.html"
+    script = "<script>document.title='owned';fetch('https://example.org')</script>"
+    forged.write_text(found.to_html().replace("<main>", f"<main><img src='https://example.org/x.png'>{script}"))
+    refused = {}
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.on("requestfailed", lambda request: refused.update({request.url: request.failure}))
+        page.goto(notebook.as_uri())
+        inside = page.frame_locator("iframe")
+        inside.locator("#none").click()
+        assert inside.locator("[data-head]:checked").count() == 0
+        reached = "() => { try { return parent.document.title } catch (error) { return error.name } }"
+        assert page.frames[1].evaluate(reached) == "SecurityError"
+        page.goto(forged.as_uri())
+        assert page.title() == QUERY
+        browser.close()
+    assert refused == {"https://example.org/x.png": "csp"}  # by the page's own policy, not for want of a network
+
+
+def test_words_of_the_question_are_marked(embedded):
+    html = embedded.explain("Is the amber light on?", ["Amber is the LIGHT of the evening.", " "]).to_html()
+    assert re.findall(r'<span class="w q" data-w="\d+">(\w+)</span>', html) == ["Amber", "LIGHT"]
+    assert html.count("(empty)") == 1
+    assert html.count("<meter") == 2

@@ -13,9 +13,8 @@ from qr_core import ContextLengthError, Document, Example, HeadSet, HeadSetError
 from qr_core import independent as independent_module
 from qr_core.document_cache import DocumentCache
 from qr_core.independent_prompt import IndependentPromptBuilder
-from qr_core.templates import chat_template, plain_template, reference_template
-from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS, in_order
-from tests.unit.test_prompt import CONTROLLED, FAMILY, TOKENIZERS, controls, hostile, letters, spelled
+from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
+from tests.unit.test_prompt import TOKENIZERS, controls, hostile, letters, spelled, template_of
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
 HEADS = "1-1,2-2"
@@ -23,13 +22,7 @@ HEADS = "1-1,2-2"
 
 @cache
 def builder(name: str, kind: str = "controlled") -> IndependentPromptBuilder:
-    tokenizer = TOKENIZERS[name]
-    template = {
-        "controlled": lambda: reference_template(STRINGS[FAMILY[name]]) if name in FAMILY else CONTROLLED,
-        "chat": lambda: chat_template(tokenizer),
-        "plain": plain_template,
-    }[kind]()
-    return IndependentPromptBuilder(tokenizer, template)
+    return IndependentPromptBuilder(TOKENIZERS[name], template_of(name, kind))
 
 
 def scorer_of(model: str = "tiny-llama", heads: str = HEADS, **options) -> QRScorer:

@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 
 from qr_core import Document, QRScorer
 from qr_core.inputs import documents_from_json_lines
-from qr_core.mini import average, data, forward, losses, overlap, packs, token_teacher, train
+from qr_core.mini import average, data, embedded_model, forward, losses, overlap, packs, token_teacher, train
 from qr_core.mini import recipe as recipe_module
-from qr_core.scorer import embedded_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
 

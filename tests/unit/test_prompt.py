@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from qr_core import Document, ModelLoadError
+from qr_core.mini import embedded_model
 from qr_core.prompt import PromptBuilder
-from qr_core.scorer import embedded_model
 from qr_core.templates import LATE_INSTRUCTION, Template, chat_template, plain_template, reference_template
 from tests import tokenizers
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
@@ -24,14 +24,16 @@ FAMILY = {"tiny-llama": "llama", "tiny-qwen2": "qwen2"}
 CONTROLLED = Template("plain", prefix="<|im_start|>user\n", suffix="<|im_end|>\n<|im_start|>assistant\n")
 
 
-def builder(name: str, kind: str = "controlled") -> PromptBuilder:
-    tokenizer = TOKENIZERS[name]
-    template = {
+def template_of(name: str, kind: str) -> Template:
+    return {
         "controlled": lambda: reference_template(STRINGS[FAMILY[name]]) if name in FAMILY else CONTROLLED,
-        "chat": lambda: chat_template(tokenizer),
+        "chat": lambda: chat_template(TOKENIZERS[name]),
         "plain": plain_template,
     }[kind]()
-    return PromptBuilder(tokenizer, template)
+
+
+def builder(name: str, kind: str = "controlled") -> PromptBuilder:
+    return PromptBuilder(TOKENIZERS[name], template_of(name, kind))
 
 
 def letters(text: str) -> str:
