@@ -39,13 +39,13 @@ def peak_memory(
     MemoryLimitError
         When such a process ends early.
     """
-    spawn = multiprocessing.get_context("spawn")
+    processes = _processes()
     found = {}
     for name in names:
         if tell:
             tell(f"memory of {name}")
-        receive, send = spawn.Pipe(duplex=False)
-        child = spawn.Process(target=_measure, args=(subject, task, name, torch.get_num_threads(), send))
+        receive, send = processes.Pipe(duplex=False)
+        child = processes.Process(target=_measure, args=(subject, task, name, torch.get_num_threads(), send))
         child.start()
         send.close()
         try:
@@ -58,6 +58,15 @@ def peak_memory(
         finally:
             child.join()
     return found
+
+
+def _processes() -> Any:
+    """Makes processes that have this module and nothing more; where it can, without importing it for each of them."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
 
 
 def _measure(subject: Subject, task: Task, name: str, threads: int, answer: Any) -> None:
