@@ -80,7 +80,7 @@ def sides_of(loaded: Loaded, task: Task) -> dict[str, Side]:
     return {
         "plain": Side(lambda: _ids(loaded, task), lambda ids: _plain(loaded, ids), whole=True),
         "published": Side(
-            lambda: loaded.scorer().reader.build(first, task.documents),
+            lambda: loaded.prompts(first, task.documents),
             lambda prompts: _published(loaded, *prompts),
             whole=True,
         ),
@@ -109,11 +109,11 @@ def in_order(ranking: Ranking) -> Scores:
 
 def prompt_tokens(loaded: Loaded, task: Task) -> int:
     """How many tokens the joint prompt of a task takes."""
-    return len(loaded.scorer().reader.build(task.queries[0], task.documents)[0].ids)
+    return len(loaded.prompts(task.queries[0], task.documents)[0].ids)
 
 
 def _ids(loaded: Loaded, task: Task) -> torch.Tensor:
-    asked, _ = loaded.scorer().reader.build(task.queries[0], task.documents)
+    asked, _ = loaded.prompts(task.queries[0], task.documents)
     return torch.tensor([asked.ids], device=loaded.subject.device)
 
 

@@ -8,6 +8,7 @@ Knows nothing of what is measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,9 +20,10 @@ from qr_core.document_cache import DocumentCache
 from qr_core.errors import InputError, QRHeadError
 from qr_core.heads import HeadSet, HeadShape, resolve
 from qr_core.models import ModelSource, SharedModel
+from qr_core.prompt import Prompt
 from qr_core.scorer import EMBEDDED_NAME, QRScorer
 from qr_core.templates import plain_template
-from qr_core.types import Layout
+from qr_core.types import Document, Layout
 
 RANDOM, EMBEDDED = "random", "embedded"
 HEADS_READ = 16
@@ -151,6 +153,10 @@ class Loaded:
         """The model as deep as the selected heads need."""
         with self.shared.lock:
             return self.shared.at_depth(self.heads.deepest)
+
+    def prompts(self, query: str, documents: Sequence[Document]) -> tuple[Prompt, Prompt]:
+        """The joint layout's prompt of a query, and that of `N/A`."""
+        return self._base.reader.build(query, documents)
 
     def with_deepest(self, deepest: int) -> Loaded:
         """The same model with other heads, up to the layer `deepest`."""
