@@ -10,6 +10,7 @@
 # make notebooks run every notebook from top to bottom
 # make browser   open the page of an explanation in headless Chromium (Debian's, installed where possible)
 # make serve-heavy  load on a running server, with its figures; QRHEAD_HEAVY_SECONDS=60 is its longest part
+# make bench     the figures of docs/speed.md, into build/bench (about an hour on two cores)
 # make core      the core's tests with neither LlamaIndex nor LangChain installed
 # make lowest    the adapters' tests with the lowest versions of both that are supported
 
@@ -18,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy core lowest clean
+.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy bench core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -80,6 +81,12 @@ browser: chromium
 
 serve-heavy: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s
+
+bench: $(READY)
+	$(BIN)/qrhead bench --lengths 1000,4000,16000 --depths 1,3,5,7,9,11,13,15 --out build/bench/random
+	$(BIN)/qrhead bench --model embedded --lengths 1000,4000,16000 --max-prompt-tokens 32768 \
+		--documents 10,30,100,300,1000 --out build/bench/embedded
+	$(BIN)/qrhead bench --model embedded --lengths 100000 --sides joint --repeats 1 --out build/bench/long
 
 core:
 	$(PYTHON) -m venv --clear build/core

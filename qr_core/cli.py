@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from qr_core.bench import bench
+from qr_core.cli_bench import bench
 from qr_core.cli_cache import cache_app
 from qr_core.cli_common import (
     Device,

@@ -27,6 +27,8 @@ from qr_core.capture import Capture, DepthReached, capturing
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from qr_core.quantized import QuantizedPrefix
+
 
 CHUNK_BYTES = {"cpu": 64 * 2**20}
 OTHER_CHUNK_BYTES = 512 * 2**20
@@ -272,7 +274,11 @@ def prefill(
 
 
 def probe(
-    model: PreTrainedModel, prefix: Prefix, input_ids: Tensor, capture: Capture, position_ids: Tensor | None = None
+    model: PreTrainedModel,
+    prefix: Prefix | QuantizedPrefix,
+    input_ids: Tensor,
+    capture: Capture,
+    position_ids: Tensor | None = None,
 ) -> dict[int, Tensor]:
     """Run a suffix over `prefix` through the capturing attention and return the masses it read.
 
@@ -304,7 +310,7 @@ def probe(
 
 def probe_each(
     model: PreTrainedModel,
-    prefix: Prefix,
+    prefix: Prefix | QuantizedPrefix,
     suffixes: Sequence[Sequence[int]],
     heads: Mapping[int, Sequence[int]],
     deepest: int,
@@ -349,7 +355,7 @@ def probe_each(
     return list(every.unbind())
 
 
-def suffixes_at_once(model: PreTrainedModel, prefix: Prefix, heads: int, longest: int) -> int:
+def suffixes_at_once(model: PreTrainedModel, prefix: Prefix | QuantizedPrefix, heads: int, longest: int) -> int:
     """How many suffixes to run over `prefix` in one pass, for `CHUNK_BYTES`.
 
     Parameters

@@ -8,10 +8,10 @@ Takes the model's lock for each reading. Knows nothing of windows, of how tokens
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from qr_core.continuation import Begun, continued
 from qr_core.heads import HeadSet
 from qr_core.prefill import Prefix, prefill, probe_each, suffixes_at_once
 from qr_core.prompt import Prompt, PromptBuilder
+from qr_core.quantized import QuantizedPrefix, check_options, quantized
 from qr_core.templates import NULL_QUERY
 from qr_core.types import Document
 
@@ -67,21 +68,34 @@ class Reader:
         Whether to subtract the mass of the content-free query.
     name : str
         The model's, for errors.
+    quantized_cache : mapping, optional
+        Arguments of transformers' `QuantizedCache`, in which keys and values are kept; see `qr_core.quantized`.
 
     Raises
     ------
     HeadSetError
         When heads lie in layers whose attention cannot be read.
+    InputError
+        When transformers refuses `quantized_cache`.
     """
 
     def __init__(
-        self, model: models.SharedModel, prompts: PromptBuilder, heads: HeadSet, calibrate: bool, name: str
+        self,
+        model: models.SharedModel,
+        prompts: PromptBuilder,
+        heads: HeadSet,
+        calibrate: bool,
+        name: str,
+        quantized_cache: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.prompts = prompts
         self.heads = heads
         self.calibrate = calibrate
         self.name = name
+        self.quantized_cache = None if quantized_cache is None else dict(quantized_cache)
+        if self.quantized_cache is not None:
+            check_options(self.quantized_cache, model.config)
         self.layers = layers.layers_of(model.config)
         layers.check_readable_layers(self.layers, heads.by_layer(), name)
         self._heads = {layer: tuple(chosen) for layer, chosen in heads.by_layer().items()}
@@ -178,14 +192,17 @@ class Reader:
     ) -> list[TokenMasses]:
         """Masses for queries over the same tokens `ids`, in the same RoPE regime."""
         # Equal tokens were made by equal templates, as far as the model can see.
-        key = (LAYOUT, regime, np.array(ids, dtype=np.int64).tobytes())
-        prefix = cast("Prefix | None", cache.get(self.model, key)) if cache is not None else None
+        key = (LAYOUT, regime, np.array(ids, dtype=np.int64).tobytes(), repr(self.quantized_cache))
+        kept = cache.get(self.model, key) if cache is not None else None
+        prefix = cast("Prefix | QuantizedPrefix | None", kept)
         if prefix is not None and prefix.depth >= self.heads.deepest:  # deeper ones hold the same, and more
             if progress:
                 progress(len(ids))
         else:
             input_ids = torch.tensor([ids], device=model.device)
             prefix = prefill(model, input_ids, self.heads.deepest, progress=progress, make_room=make_room)
+            if self.quantized_cache is not None:
+                prefix = quantized(prefix, model.config, self.quantized_cache)
             if cache is not None:
                 cache.put(self.model, key, prefix, prefix.bytes + len(key[2]))
         # The content-free query itself cannot be calibrated by itself: every score would be zero.
@@ -193,12 +210,12 @@ class Reader:
         nulls: dict[tuple[int, ...], Tensor] = {}
         for suffix in {null.ids[len(ids) :] for (_, null), wanted in zip(pairs, calibrated, strict=True) if wanted}:
             null_key = (*key, suffix, tuple(self._heads.items()))
-            kept = cast("Tensor | None", cache.get(self.model, null_key)) if cache is not None else None
-            if kept is None:
-                kept = self._probe(model, prefix, [suffix])[0]
+            mass = cast("Tensor | None", cache.get(self.model, null_key)) if cache is not None else None
+            if mass is None:
+                mass = self._probe(model, prefix, [suffix])[0]
                 if cache is not None:
-                    cache.put(self.model, null_key, kept, kept.numel() * kept.element_size() + len(key[2]))
-            nulls[suffix] = kept
+                    cache.put(self.model, null_key, mass, mass.numel() * mass.element_size() + len(key[2]))
+            nulls[suffix] = mass
         raw = self._probe(model, prefix, [asked.ids[len(ids) :] for asked, _ in pairs])
         found = []
         for own, (asked, null), wanted in zip(raw, pairs, calibrated, strict=True):
@@ -206,7 +223,9 @@ class Reader:
             found.append(TokenMasses(mass, own, asked, wanted))
         return found
 
-    def _probe(self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[Sequence[int]]) -> list[Tensor]:
+    def _probe(
+        self, model: PreTrainedModel, prefix: Prefix | QuantizedPrefix, suffixes: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
         """Raw mass of every selected head on every prefix token, float32, shape (heads, prefix tokens), on the CPU."""
         most = 1
         if self.model.reads_several:

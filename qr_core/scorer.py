@@ -73,6 +73,7 @@ class QRScorer:
         cache: ReadCache | None = SHARED,
         layout: Layout = "joint",
         document_cache: DocumentCache | None = None,
+        quantized_cache: Mapping[str, Any] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
@@ -85,13 +86,17 @@ class QRScorer:
         self.cache = cache
         self.layout = layout
         self.document_cache = document_cache
+        self.quantized_cache = quantized_cache
         self.reader = self._reader(model, heads, calibrate)
         self._context = models.context_length(model.config)
         self._worker = Worker()
 
     def _reader(self, model: models.SharedModel, heads: HeadSet, calibrate: bool) -> Reader:
         if self.layout == "joint":
-            return Reader(model, PromptBuilder(self.tokenizer, self.template), heads, calibrate, self.model_name)
+            together = PromptBuilder(self.tokenizer, self.template)
+            return Reader(model, together, heads, calibrate, self.model_name, self.quantized_cache)
+        if self.quantized_cache is not None:
+            raise InputError("a quantised cache is for layout='joint': bound document_cache instead")
         if self.document_cache is None:
             self.document_cache = DocumentCache()
         prompts = IndependentPromptBuilder(self.tokenizer, self.template)
@@ -137,6 +142,7 @@ class QRScorer:
         filter_tokens: bool = True,
         max_prompt_tokens: int | None = None,
         cache_bytes: int | None = None,
+        quantized_cache: Mapping[str, Any] | None = None,
         allow_model_mismatch: bool = False,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
@@ -180,6 +186,10 @@ class QRScorer:
             What was read of documents is kept for the next query over them, in memory, on the model's device. By
             default all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own
             of so many bytes, and with 0 nothing is kept from one call to the next. See `qr_core.cache`.
+        quantized_cache : mapping, optional
+            Keep what was read of documents in transformers' `QuantizedCache`, made with these arguments:
+            `{"backend": "fp8"}`, or `{"backend": "quanto", "nbits": 4}` where that package is installed. Less memory
+            between calls and in probes; scores are no longer exact. Joint layout only.
         allow_model_mismatch : bool
             Accept a head set found for another model or revision of the same shape (a quantised copy, a fine-tune).
         trust_remote_code : bool
@@ -239,6 +249,7 @@ class QRScorer:
             cache=cache_of(cache_bytes),
             layout=chosen,
             document_cache=document_cache,
+            quantized_cache=quantized_cache,
         )
 
     def with_heads(self, heads: HeadSet, name: str, calibrate: bool | None = None) -> QRScorer:
@@ -256,6 +267,7 @@ class QRScorer:
             cache=self.cache,
             layout=self.layout,
             document_cache=self.document_cache,
+            quantized_cache=self.quantized_cache,
         )
 
     @property

@@ -113,32 +113,6 @@ def test_demo_finds_the_right_articles(run):
         assert "[...]" in block
 
 
-def test_bench(run):
-    status, out, _ = run(
-        "bench", "--layers", "3", "--deepest", "1", "--tokens", "512", "--hidden", "128", "--dtype", "float32",
-        "--repeats", "1", "--device", "cpu", "--format", "json",
-    )  # fmt: skip
-    assert status == 0
-    report = json.loads(out)
-    assert report["largest_score_difference"] < 1e-5
-    assert set(report["median_seconds"]) == {"plain", "published", "ours"}
-    assert all(size >= 0 for size in report["peak_bytes_above_model"].values())
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["--layers", "4", "--deepest", "4"], "layer 4 does not exist"),
-        (["--hidden", "200"], "multiple of 128"),
-        (["--dtype", "int8"], "dtype 'int8'"),
-    ],
-)
-def test_bench_bad_options(run, args, words):
-    status, _, err = run("bench", *args)
-    assert status == 2
-    assert words in err
-
-
 MANUAL = (
     "# Boiler\n\nTurn the red tap to start the boiler. "
     + "The cellar is cold. " * 40

@@ -284,3 +284,18 @@ def test_nothing_is_kept_with_a_cache_of_no_bytes():
     tiny = scorer_of(document_cache=DocumentCache(0))
     tiny.rank(QUERY, DOCUMENTS)
     assert len(tiny.document_cache) == tiny.document_cache.bytes == 0
+
+
+def test_products_of_keys_with_room_behind_them_are_those_of_a_copy():
+    import torch
+
+    from qr_core.capture import _products
+
+    torch.manual_seed(0)
+    keys = torch.randn(1, 2, 40, 8).to(torch.bfloat16)[:, :, :33]
+    assert not keys.is_contiguous()
+    rows = torch.randn(1, 2, 5, 8).to(torch.bfloat16)
+    for right in (keys.transpose(2, 3), keys):
+        left = rows if right.shape[-2] == 8 else torch.randn(1, 2, 5, 33).to(torch.bfloat16)
+        expected = torch.matmul(left.float(), right.float())
+        assert torch.allclose(_products(left, right).float(), expected, rtol=0.02, atol=0.02)

@@ -20,8 +20,11 @@ from transformers import (
     MambaConfig,
     Qwen3NextConfig,
 )
+from transformers.cache_utils import Fp8QuantizedLayer
 
-from qr_core import HeadSetError, ModelLoadError, NonFiniteError, QRScorer, models, prefill
+from qr_core import HeadSetError, InputError, ModelLoadError, NonFiniteError, QRScorer, models, prefill
+from qr_core.cache import ReadCache
+from qr_core.quantized import quantized
 from tests.architectures import COMMON, FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, eager_masses, eager_model, in_order
 
@@ -81,6 +84,45 @@ def test_int8_folder(tmp_path, save_tiny):
     small = captured_masses(scorer, QUERY, DOCUMENTS)[0]
     assert type(scorer.reader.model.at_depth(0).layers[0].self_attn.q_proj).__name__ == "Linear8bitLt"
     assert 0 < float((full - small).abs().max()) < 0.1
+
+
+def test_keys_and_values_kept_in_a_quantised_cache():
+    options = {"backend": "fp8"}  # the one that needs no further package
+    folder, documents = GOLDEN / "tiny-llama", DOCUMENTS * 4
+    exact, small = tiny(folder), tiny(folder, quantized_cache=options)
+    full = captured_masses(exact, QUERY, documents)[0]
+    cache = ReadCache()
+    reader = small.reader
+    prompts = reader.build(QUERY, documents)
+    first = reader.read(*prompts, cache).raw
+    assert not torch.equal(full, first)
+    assert float(torch.corrcoef(torch.stack([full.flatten(), first.flatten()]))[0, 1]) > 0.95
+    assert torch.equal(reader.read(*prompts, cache).raw, first)  # probes leave what is kept alone
+    kept = reader.model.at_depth(3).config, prompts[0].ids[: prompts[0].query_start]
+    whole = prefill.prefill(reader.model.at_depth(3), torch.tensor([kept[1]]), 3)
+    assert quantized(whole, kept[0], options).bytes < 0.26 * whole.bytes
+    # Who asks for exact scores does not get what was kept quantised.
+    assert torch.equal(exact.reader.read(*prompts, cache).raw, exact.reader.read(*prompts).raw)
+
+
+@pytest.mark.parametrize("options", [{"backend": "zip"}, {"backend": "fp8", "nbits": 4}, {"bits": 4}])
+def test_a_strange_quantised_cache_is_refused(options):
+    with pytest.raises(InputError, match="quantized_cache="):
+        tiny(GOLDEN / "tiny-llama", quantized_cache=options)
+
+
+def test_a_quantised_cache_that_the_shape_does_not_go_with(monkeypatch):
+    def refuse(*_):
+        raise ValueError("Group size (64) must be a divisor of (7136)")
+
+    monkeypatch.setattr(Fp8QuantizedLayer, "update", refuse)
+    with pytest.raises(InputError, match="does not go with this model: Group size"):
+        tiny(GOLDEN / "tiny-llama", quantized_cache={"backend": "fp8"}).rank(QUERY, DOCUMENTS)
+
+
+def test_a_quantised_cache_is_for_the_joint_layout():
+    with pytest.raises(InputError, match="layout='joint'"):
+        tiny(GOLDEN / "tiny-llama", quantized_cache={"backend": "fp8"}, layout="independent")
 
 
 @pytest.mark.filterwarnings("ignore")

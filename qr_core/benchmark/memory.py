@@ -1,0 +1,139 @@
+"""Memory: the peak of each side above the loaded model, each in a fresh process that runs it once.
+
+On CUDA it is what torch's allocator handed out, elsewhere resident memory. What a side finds prepared (keys and values
+that were read before) counts; weights, and what a first short run leaves behind, do not.
+
+Knows nothing of time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qr_core.benchmark.sides import sides_of
+from qr_core.benchmark.subject import Loaded, Subject
+from qr_core.benchmark.task import Task, task_of
+from qr_core.errors import MemoryLimitError
+
+SHORT = 2
+"""Documents of the run that comes before the measured one."""
+
+
+def peak_memory(
+    subject: Subject, task: Task, names: Sequence[str], tell: Callable[[str], None] | None = None
+) -> dict[str, int]:
+    """Bytes above the loaded model, for each side named.
+
+    Sides that need no more than the layers up to the deepest selected head load no more.
+
+    Raises
+    ------
+    MemoryLimitError
+        When such a process ends early.
+    """
+    processes = _processes()
+    found = {}
+    for name in names:
+        if tell:
+            tell(f"memory of {name}")
+        receive, send = processes.Pipe(duplex=False)
+        child = processes.Process(target=_measure, args=(subject, task, name, torch.get_num_threads(), send))
+        child.start()
+        send.close()
+        try:
+            found[name] = int(receive.recv())
+        except EOFError as error:
+            raise MemoryLimitError(
+                f"the process that measured the memory of {name!r} ended early: memory may be short; "
+                "pass --no-memory, or a shorter length"
+            ) from error
+        finally:
+            child.join()
+    return found
+
+
+def _processes() -> Any:
+    """Makes processes that have this module and nothing more; where it can, without importing it for each of them."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
+
+
+def _measure(subject: Subject, task: Task, name: str, threads: int, answer: Any) -> None:
+    """In a fresh process: run one side once and send its peak."""
+    torch.set_num_threads(threads)
+    answer.send(peak_of(subject, task, name))
+
+
+def peak_of(subject: Subject, task: Task, name: str) -> int:
+    """Peak of one side in this process, in bytes above the loaded model."""
+    loaded = Loaded(subject)
+    side = sides_of(loaded, task)[name]
+    if side.whole:
+        loaded.whole()
+    elif name != "cross-encoder":
+        loaded.partial()
+    short = sides_of(loaded, task_of(SHORT))[name]
+    short.run(short.prepare())
+    if name == "cross-encoder":  # its model is what is prepared
+        given = side.prepare()
+        before = _start(subject.device)
+    else:
+        before = _start(subject.device)
+        given = side.prepare()
+        _start(subject.device)
+    side.run(given)
+    return _peak(subject.device) - before
+
+
+def _start(device: str) -> int:
+    """Memory in use now, in bytes; the peak counts anew from here, where the system allows it."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    _trim()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except OSError:
+        return _peak_resident()
+
+
+def _trim() -> None:
+    """Let the allocator give back what is free (glibc)."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else _peak_resident()
+
+
+def _peak_resident() -> int:
+    """Peak resident memory of this process, in bytes."""
+    try:
+        return _status("VmHWM")
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

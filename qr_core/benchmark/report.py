@@ -1,0 +1,134 @@
+"""Report: what was measured as tables, for a terminal and as Markdown.
+
+Knows nothing of how it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from qr_core.benchmark.run import expected_share
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: a title, the columns' names, and rows; the first column is text."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def conditions(report: dict[str, Any]) -> str:
+    """One line: on what, and how."""
+    c = report["conditions"]
+    clock = "CPU seconds" if c["clock"] == "cpu" else "seconds"
+    return (
+        f"{c['model']}: {c['layers']} layers, hidden size {c['hidden']}, {c['heads_read']} heads up to layer "
+        f"{c['deepest']}; {c['dtype']}, {c['device']} ({c['device_name']}), {c['threads']} of {c['cores']} threads; "
+        f"{clock}, sides in turn, median of {c['repeats']}"
+    )
+
+
+def grids(report: dict[str, Any]) -> list[Grid]:
+    """Every table of a report."""
+    layers, deepest = report["conditions"]["layers"], report["conditions"]["deepest"]
+    found = []
+    for entry in report["lengths"]:
+        about = f"{entry['tokens']} tokens, {entry['documents']} documents"
+        found.append(Grid(about, SIDE_COLUMNS, [_side(name, side) for name, side in entry["sides"].items()]))
+        rows = [[said, f"{value:.3f}", _wanted(said, deepest, layers)] for said, value in entry["ratios"].items()] + [
+            [said.replace("_", " "), _number(value), ""] for said, value in entry["agreement"].items()
+        ]
+        if rows:
+            found.append(Grid(f"{about}: ratios and agreement", ("", "found", "expected"), rows))
+    if report["depths"]:
+        rows = [
+            [
+                str(entry["deepest"]),
+                *(f"{entry[name]:.3f}" for name in ("joint_of_plain", "expected", "published_of_joint")),
+            ]
+            for entry in report["depths"]
+        ]
+        found.append(Grid("by depth", ("deepest layer", "joint / plain", "at most", "published / joint"), rows))
+    if report["documents"]:
+        rows = [
+            [
+                str(entry["documents"]),
+                str(entry["tokens"]),
+                *(f"{side['seconds']['median']:.3f}" for side in entry["sides"].values()),
+                f"{entry['warm_of_cold']:.3f}",
+            ]
+            for entry in report["documents"]
+        ]
+        columns = ("documents", "tokens", "cold s", "warm s", "warm / cold")
+        found.append(Grid("independent layout by number of documents", columns, rows))
+    exponents = [
+        [f"{name}, by {what}", f"{value:.2f}", "1.10 or less" if what == "documents" else ""]
+        for what, key in (("tokens", "length_exponents"), ("documents", "document_exponents"))
+        for name, value in report[key].items()
+        if value is not None
+    ]
+    if exponents:
+        found.append(Grid("time grows with size to the power of", ("", "found", "expected"), exponents))
+    return found
+
+
+SIDE_COLUMNS = ("side", "median s", "p95 s", "min s", "tokens/s", "of plain", "peak MiB above model")
+
+
+def _side(name: str, side: dict[str, Any]) -> list[str]:
+    times, share, peak = side["seconds"], side["of_plain"], side["peak_bytes"]
+    return [
+        name,
+        *(f"{times[key]:.3f}" for key in ("median", "p95", "min")),
+        f"{side['tokens_per_second']:.0f}",
+        "" if share is None else f"{share:.3f}",
+        "" if peak is None else f"{peak / 2**20:.0f}",
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def _wanted(said: str, deepest: int, layers: int) -> str:
+    """What this package promises of a ratio."""
+    if said == "joint / plain":
+        return f"{expected_share(deepest, layers):.3f} or less"
+    if said.startswith("100 queries"):
+        return "3 or less"
+    return {
+        "second / joint": "0.05 or less, at 16,000 tokens",
+        "independent warm / cold": "0.10 or less",
+        "peak memory, joint / plain": "1.10 or less",
+    }.get(said, "")
+
+
+def show(console: Console, report: dict[str, Any]) -> None:
+    """Print a report for people."""
+    console.print(conditions(report), soft_wrap=True)
+    for grid in grids(report):
+        table = Table(box=None, pad_edge=False, header_style="bold", title=grid.title, title_justify="left")
+        for place, column in enumerate(grid.columns):
+            table.add_column(column, justify="right" if place else "left")
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """A report as Markdown."""
+    parts = ["# qrhead bench", conditions(report)]
+    for grid in grids(report):
+        lines: list[Iterable[str]] = [grid.columns, ["---", *("---:" for _ in grid.columns[1:])], *grid.rows]
+        parts += [f"## {grid.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,119 @@
+"""Timing: every side in turn, several times, with what it took and how alike the scores are.
+
+Ratios are medians of ratios within a round: what slows the whole machine down for a while slows both of its sides.
+
+Knows nothing of what a side computes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from qr_core.benchmark.sides import Scores, Side
+
+
+@dataclass
+class Measured:
+    """One side's runs.
+
+    Attributes
+    ----------
+    wall, cpu : list of float
+        Seconds of each round; CPU seconds are those of this process, all threads together.
+    scores : list of float, optional
+        Of the last round.
+    """
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    scores: Scores | None = None
+
+    def by(self, clock: str) -> list[float]:
+        """Seconds by `wall` or `cpu`."""
+        return self.cpu if clock == "cpu" else self.wall
+
+
+def time_sides(
+    sides: Mapping[str, Side], repeats: int, device: str, tell: Callable[[str], None] | None = None
+) -> dict[str, Measured]:
+    """Run every side `repeats` times, in turn.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Told what runs next.
+    """
+    found = {name: Measured() for name in sides}
+    for number in range(repeats):
+        for name, side in sides.items():
+            if tell:
+                tell(f"round {number + 1} of {repeats}: {name}")
+            given = side.prepare()
+            wait(device)
+            wall, cpu = time.perf_counter(), time.process_time()
+            scores = side.run(given)
+            wait(device)
+            measured = found[name]
+            measured.wall.append(time.perf_counter() - wall)
+            measured.cpu.append(time.process_time() - cpu)
+            measured.scores = scores
+            del given
+    return found
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device.startswith("mps"):
+        torch.mps.synchronize()
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """Median of the ratios of each round."""
+    return statistics.median(a / b for a, b in zip(over, under, strict=True))
+
+
+def summary(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, least, largest and 95th percentile."""
+    return {
+        "median": statistics.median(seconds),
+        "min": min(seconds),
+        "max": max(seconds),
+        "p95": float(np.percentile(seconds, 95)),
+    }
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float | None:
+    """The power of size that time grows with: slope of a line through the logarithms; None for fewer than two sizes."""
+    if len(set(sizes)) < 2:
+        return None
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+def rank_correlation(one: Scores, other: Scores) -> float | None:
+    """Spearman's, ties in the order given; None for fewer than two documents."""
+    if len(one) < 2:
+        return None
+    ranks = [np.argsort(np.argsort(scores, kind="stable"), kind="stable") for scores in (one, other)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def agreement(found: Mapping[str, Measured]) -> dict[str, float | None]:
+    """How far the joint scores are from the published ones, and how alike the independent layout ranks."""
+    joint, published, apart = (
+        found[name].scores if name in found else None for name in ("joint", "published", "independent-cold")
+    )
+    said: dict[str, float | None] = {}
+    if joint is not None and published is not None:
+        said["largest_difference_joint_published"] = max(abs(a - b) for a, b in zip(joint, published, strict=True))
+        said["rank_correlation_joint_published"] = rank_correlation(joint, published)
+    if joint is not None and apart is not None:
+        said["rank_correlation_independent_joint"] = rank_correlation(joint, apart)
+    return said
