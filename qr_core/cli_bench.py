@@ -52,7 +52,8 @@ def bench(
     plain: one forward pass of the whole prompt, no language-model head. published: documents through all layers,
     then query and N/A with the attention of all heads. joint: ranking, nothing read before. second: another query over
     the same documents. many: a hundred queries at once. independent-cold, independent-warm: documents encoded apart,
-    nothing read before, and a new combination of documents that were. cross-encoder: every pair, for scale.
+    nothing read before, and a new combination of documents that were. cross-encoder: every pair;
+    dense: every document; both for scale.
     """
     from qr_core.benchmark import plot, report
     from qr_core.benchmark.run import Plan, run

@@ -61,7 +61,7 @@ def quantized(prefix: Prefix, config: PreTrainedConfig, options: Mapping[str, An
     InputError
         When the model's shape does not go with the options, such as the size of groups.
     """
-    layers = QuantizedCache(config=config, **options).layers[: prefix.depth + 1]
+    layers: list[Any] = QuantizedCache(config=config, **options).layers[: prefix.depth + 1]
     try:
         for layer, keys, values in zip(layers, prefix.keys, prefix.values, strict=True):
             layer.update(keys, values)

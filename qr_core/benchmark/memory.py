@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from qr_core.benchmark.sides import sides_of
+from qr_core.benchmark.sides import ENCODERS, sides_of
 from qr_core.benchmark.subject import Loaded, Subject
 from qr_core.benchmark.task import Task, task_of
 from qr_core.errors import MemoryLimitError
@@ -81,11 +81,11 @@ def peak_of(subject: Subject, task: Task, name: str) -> int:
     side = sides_of(loaded, task)[name]
     if side.whole:
         loaded.whole()
-    elif name != "cross-encoder":
+    elif name not in ENCODERS:
         loaded.partial()
     short = sides_of(loaded, task_of(SHORT))[name]
     short.run(short.prepare())
-    if name == "cross-encoder":  # its model is what is prepared
+    if name in ENCODERS:  # its model is what is prepared
         given = side.prepare()
         before = _start(subject.device)
     else:

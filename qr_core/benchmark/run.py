@@ -137,7 +137,7 @@ def _conditions(loaded: Loaded, plan: Plan) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "repeats": plan.repeats,
         "clock": plan.clock,
-        "cross_encoder": subject.cross_encoder or "6 layers, hidden size 384, random weights, float32",
+        "cross_encoder": subject.cross_encoder or "6 layers, hidden size 384, random weights",
         "versions": {"qrhead": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
     }
 
@@ -153,7 +153,7 @@ def _at_length(loaded: Loaded, task: Task, plan: Plan, tell: Tell) -> dict[str, 
     )
     del every
     memory = peak_memory(loaded.subject, task, plan.sides, tell) if plan.memory else {}
-    entry = {
+    entry: dict[str, Any] = {
         "tokens": tokens,
         "documents": len(task.documents),
         "sides": {name: _side(found, name, tokens, plan, memory.get(name)) for name in plan.sides},

@@ -8,6 +8,7 @@
     independent-cold   `rank` with every document encoded apart, nothing read before
     independent-warm   the same for a new combination of documents that were read before, and a new query
     cross-encoder      one pass over every pair of query and document
+    dense              one pass over the query and every document, nothing read before
 
 Texts go in and scores come out where a scorer is measured, tokenising included; `plain` and `published` get token ids.
 
@@ -25,7 +26,7 @@ import torch
 from transformers import DynamicCache
 
 from qr_core import rope, scoring
-from qr_core.benchmark.cross_encoder import cross_encoder
+from qr_core.benchmark.encoders import cross_encoder, dense
 from qr_core.benchmark.subject import Loaded
 from qr_core.benchmark.task import Task
 from qr_core.capture import attention
@@ -92,14 +93,22 @@ def sides_of(loaded: Loaded, task: Task) -> dict[str, Side]:
         ),
         "independent-warm": Side(encoded_before, lambda scorer: in_order(scorer.rank(second, task.combination))),
         "cross-encoder": Side(
-            lambda: cross_encoder(loaded.subject, loaded.tokenizer), lambda score: score(first, task.documents)
+            lambda: cross_encoder(loaded.subject, loaded.tokenizer, loaded.partial().dtype),
+            lambda score: score(first, task.documents),
+        ),
+        "dense": Side(
+            lambda: dense(loaded.subject, loaded.tokenizer, loaded.partial().dtype),
+            lambda score: score(first, task.documents),
         ),
     }
 
 
 SIDES = (
     "plain", "published", "joint", "second", "many", "independent-cold", "independent-warm", "cross-encoder",
+    "dense",
 )  # fmt: skip
+ENCODERS = ("cross-encoder", "dense")
+"""Sides with a model of their own."""
 
 
 def in_order(ranking: Ranking) -> Scores:

@@ -49,7 +49,7 @@ def task_of(count: int, queries: int = 2, seed: int = 0) -> Task:
     made = [_document(draw, pool, number) for number in range(count + spare)]
     combination = made[spare:]
     draw.shuffle(combination)
-    asked = (_query(random.Random(f"{seed} {number}"), pool) for number in range(queries))
+    asked = (_query(random.Random(f"{seed} {number}"), pool, number) for number in range(queries))
     return Task(tuple(made[:count]), tuple(combination), tuple(asked))
 
 
@@ -84,6 +84,6 @@ def _document(draw: random.Random, pool: tuple[str, ...], number: int) -> Docume
     return Document(text)
 
 
-def _query(draw: random.Random, pool: tuple[str, ...]) -> str:
+def _query(draw: random.Random, pool: tuple[str, ...], number: int) -> str:
     words = draw.choice(pool).split()[:10]
-    return f"What do the notes say about this: {' '.join(words)}?"
+    return f"What does note {number} say about this: {' '.join(words)}?"

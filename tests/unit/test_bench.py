@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from qr_core import InputError, ModelLoadError, QRHeadError, QRScorer
 from qr_core.benchmark import memory, plot, report, timing
-from qr_core.benchmark.cross_encoder import cross_encoder
+from qr_core.benchmark.encoders import cross_encoder
 from qr_core.benchmark.run import Plan, run
 from qr_core.benchmark.sides import SIDES, prompt_tokens, sides_of
 from qr_core.benchmark.subject import Loaded, Shape, Subject, spread
@@ -30,12 +31,12 @@ def loaded() -> Loaded:
 @pytest.fixture(scope="module")
 def found(loaded) -> dict:
     """A report with every sweep, without memory."""
-    plan = Plan((300, 450), QUICK, depths=(0, 2), documents=(2, 4), repeats=1, memory=False)
+    plan = Plan((500, 750), QUICK, depths=(0, 2), documents=(2, 4), repeats=1, memory=False)
     return run(SMALL, plan)
 
 
 def test_every_side_is_measured_and_scores_agree(found):
-    assert all(entry["tokens"] <= asked for entry, asked in zip(found["lengths"], (300, 450), strict=True))
+    assert all(entry["tokens"] <= asked for entry, asked in zip(found["lengths"], (500, 750), strict=True))
     for entry in found["lengths"]:
         assert list(entry["sides"]) == list(QUICK)
         for side in entry["sides"].values():
@@ -62,7 +63,7 @@ def test_joint_scores_are_those_of_rank_and_differ_from_independent_ones(loaded)
     again = loaded.scorer("independent").rank(task.queries[-1], task.combination)
     warm = [hit.score for hit in sorted(again, key=lambda hit: hit.index)]
     assert scores["independent-warm"] == pytest.approx(warm, abs=1e-6)
-    assert len(scores["cross-encoder"]) == 4
+    assert len(scores["cross-encoder"]) == len(scores["dense"]) == 4
     assert scores["plain"] is None
 
 
@@ -212,7 +213,7 @@ def test_bad_options(run, args, words):
 
 def test_a_cross_encoder_that_is_not_there():
     with pytest.raises(ModelLoadError, match="cannot load the cross-encoder no/such/folder"):
-        cross_encoder(Subject(cross_encoder="no/such/folder"), Loaded(SMALL).tokenizer)
+        cross_encoder(Subject(cross_encoder="no/such/folder"), Loaded(SMALL).tokenizer, torch.float32)
 
 
 def test_heads_of_a_random_model():
