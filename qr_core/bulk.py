@@ -67,7 +67,7 @@ class Options:
         return QRScorer.from_pretrained(**{**self.scorer, "cache_bytes": 0})
 
 
-class Stopped(QRHeadError):
+class StoppedError(QRHeadError):
     """The run cannot go on; finished parts are kept."""
 
 
@@ -90,7 +90,7 @@ class Ranker:
         ------
         ModelLoadError
             When the model cannot be loaded.
-        Stopped
+        StoppedError
             When one job after the other fails for no reason of its own.
         """
         jobs = jobs_of(part, lines)
@@ -98,7 +98,9 @@ class Ranker:
             jobs = [_told_apart(job) for job in jobs]
         rows = list(self._rows(jobs))
         if len(rows) != part.jobs:
-            raise Stopped(f"part {part.number} has {len(rows)} jobs and should have {part.jobs}: the input has changed")
+            raise StoppedError(
+                f"part {part.number} has {len(rows)} jobs and should have {part.jobs}: the input has changed"
+            )
         content, errors = rendered(rows, self.options.format)
         return Done(part.number, len(rows), sum(row["error"] is not None for row in rows), content, errors)
 
@@ -113,7 +115,9 @@ class Ranker:
             unexpected = isinstance(result, Exception) and not isinstance(result, OF_THE_JOB)
             in_a_row = in_a_row + 1 if unexpected else 0
             if in_a_row == PATIENCE and isinstance(result, Exception):
-                raise Stopped(f"line {job.line}: {_told(result)}, the {PATIENCE}th job in a row to fail so") from result
+                raise StoppedError(
+                    f"line {job.line}: {_told(result)}, the {PATIENCE}th job in a row to fail so"
+                ) from result
             yield _row(job, result)
 
     def _ranked(self, jobs: Sequence[tuple[str, list[Document]]]) -> Iterator[Ranking | Exception]:

@@ -1,4 +1,4 @@
-"""Command line: `qrhead rank | rank-many | prune | ask | explain | serve | detect | heads | cache | demo | eval | bench`.
+"""Command line: `qrhead rank | prune | ask | explain | serve | rank-many | detect | heads | cache | eval | bench`.
 
 Answers go to standard output, as a table for people or one JSON object for programs; progress and errors go to
 standard error. Bad input ends with status 2 and one line. Knows nothing of how ranking works.

@@ -68,9 +68,7 @@ def rank_many(
     workers: Annotated[
         int | None, typer.Option(help="ray: how many hold the model. Default: as many as fit.", min=1)
     ] = None,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(help="ray: default 1 where there are any.", min=0)
-    ] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(help="ray: default 1 where there are any.", min=0)] = None,
     cpus_per_worker: Annotated[int, typer.Option(help="ray: cores, and threads of torch.", min=1)] = 1,
     ray_address: Annotated[
         str | None, typer.Option(help="ray: the cluster. Default: RAY_ADDRESS, or one on this machine.")

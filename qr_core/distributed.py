@@ -8,13 +8,15 @@ Knows nothing of prompts or models.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qr_core.bulk import Options, Ranker, Stopped
+from qr_core.bulk import Options, Ranker, StoppedError
 from qr_core.bulk_files import Done, JobFile, OutputFolder, Part, job_record, opened, part_row, read_part
 from qr_core.bulk_formats import BulkFormat, parquet, trec_id
 from qr_core.checks import check_one_of, check_whole_number
@@ -117,7 +119,7 @@ def rank_file(
         When an option or the input's file is not usable, or the folder holds another run's results.
     ModelLoadError, HeadSetError
         As for `QRScorer.from_pretrained`.
-    Stopped
+    StoppedError
         When the run cannot go on; what is done is kept.
     """
     check_one_of("engine", engine, Engine)
@@ -157,9 +159,9 @@ def _run(
     missing = [part.number for part in waiting if part.number not in output.done]
     if missing:
         named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise Stopped(
-            f"{len(missing)} of {len(file.parts)} parts are not done ({named}): their workers died {RETRIES + 1} times, "
-            "perhaps for lack of memory; the others are kept, and the same command goes on"
+        raise StoppedError(
+            f"{len(missing)} of {len(file.parts)} parts are not done ({named}): their workers died {RETRIES + 1} times "
+            "each, perhaps for lack of memory; the others are kept, and the same command goes on"
         )
 
 
@@ -211,48 +213,54 @@ def _ray(path: Path, parts: Sequence[Part], options: Options, workers: Workers) 
 
     Parts are read as workers take them and results are taken as they are made: Ray Data holds the stages back.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.data
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-    except ImportError as error:
-        raise InputError(f"{error.name} is missing: pip install 'qrhead[distributed]'") from error
+    ray = _imported()
     own = not ray.is_initialized()
     try:
         if own:
-            ray.init(address=workers.address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=workers.address, log_to_driver=False, logging_level=logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        context.max_errored_blocks = -1  # a part that kills its workers costs that part
         context.max_consecutive_actor_init_deaths = RETRIES
         gpus, count = _room(ray.cluster_resources(), options, workers, len(parts))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        tries = ray.remote(_Tries).options(num_cpus=0, label_selector=here).remote()
         rows = [part_row(part, b"") for part in parts]
         results = (
             ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS))
-            .map(_Reading(path), num_cpus=0, compute=ray.data.TaskPoolStrategy(2), scheduling_strategy=here)
+            .map(_Reading(path), num_cpus=0, compute=ray.data.TaskPoolStrategy(2), label_selector=here)
             .map(
                 _Ranking,
-                fn_constructor_args=(options,),
+                fn_constructor_args=(options, tries),
                 compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2),
                 num_cpus=workers.cpus,
                 num_gpus=gpus,
-                max_task_retries=RETRIES,
             )
         )
         for row in results.iter_rows():
             if row["fault"]:
-                raise ModelLoadError(row["fault"]) if row["load"] else Stopped(row["fault"])
-            yield Done(row["number"], row["jobs"], row["failed"], row["content"], row["errors"])
+                raise ModelLoadError(row["fault"]) if row["load"] else StoppedError(row["fault"])
+            if row["tried"] <= RETRIES:
+                yield Done(row["number"], row["jobs"], row["failed"], row["content"], row["errors"])
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
         if isinstance(error, QRHeadError):
             raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise Stopped(f"Ray: {type(error).__name__}: {reason}; what is done is kept") from error
+        raise StoppedError(f"Ray: {type(error).__name__}: {reason}; what is done is kept") from error
     finally:
         if own and ray.is_initialized():
             ray.shutdown()
+
+
+def _imported() -> Any:
+    """Ray, with Ray Data; it reports to nobody unless told to."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(f"{error.name} is missing: pip install 'qrhead[distributed]'") from error
+    return ray
 
 
 def _room(resources: Mapping[str, float], options: Options, workers: Workers, parts: int) -> tuple[float, int]:
@@ -281,23 +289,40 @@ class _Reading:
         return {**row, "lines": read_part(self.path, _part(row))}
 
 
+class _Tries:
+    """How often each part was begun: an actor beside the driver, which outlives the workers."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        """How often it was begun before."""
+        self.begun[number] += 1
+        return self.begun[number] - 1
+
+
 class _Ranking:
     """A worker of the pool: holds the model. What ends the run is told in a row, for Ray would try it again."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, tries: Any) -> None:
         self.options = options
+        self.tries = tries
         self.ranker: Ranker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import ray
+
         part = _part(row)
         done, fault, load = Done(part.number, part.jobs, 0, b""), "", False
+        tried = ray.get(self.tries.begin.remote(part.number))
         try:
-            if self.ranker is None:
-                self.ranker = Ranker(self.options)
-            done = self.ranker(part, row["lines"])
+            if tried <= RETRIES:
+                if self.ranker is None:
+                    self.ranker = Ranker(self.options)
+                done = self.ranker(part, row["lines"])
         except QRHeadError as error:
             fault, load = str(error), isinstance(error, ModelLoadError)
-        return {**asdict(done), "fault": fault, "load": load}
+        return {**asdict(done), "tried": tried, "fault": fault, "load": load}
 
 
 def _part(row: Mapping[str, Any]) -> Part:
