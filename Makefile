@@ -10,6 +10,8 @@
 # make notebooks run every notebook from top to bottom
 # make browser   open the page of an explanation in headless Chromium (Debian's, installed where possible)
 # make serve-heavy  load on a running server, with its figures; QRHEAD_HEAVY_SECONDS=60 is its longest part
+# make ray-heavy    a Ray cluster whose workers are killed and whose nodes go away; Ray Serve
+# make heavy        both
 # make core      the core's tests with neither LlamaIndex nor LangChain installed
 # make lowest    the adapters' tests with the lowest versions of both that are supported
 
@@ -18,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy core lowest clean
+.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy ray-heavy heavy core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -80,6 +82,12 @@ browser: chromium
 
 serve-heavy: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s
+
+ray-heavy: $(READY)
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev,distributed]' 'ray[serve]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/distributed -m heavy -s
+
+heavy: serve-heavy ray-heavy
 
 core:
 	$(PYTHON) -m venv --clear build/core

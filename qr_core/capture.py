@@ -139,7 +139,7 @@ def capture_attention(
     if layer == capture.stop_after:
         raise DepthReached
     output = torch.cat(attended, dim=2)
-    _, silenced = _own(capture, module, capture.silenced.get(layer), heads)
+    silenced = _own(capture, module, capture.silenced.get(layer), heads)[1]
     if silenced is not None:
         output[:, silenced.to(output.device)] = 0
     return output.transpose(1, 2).contiguous(), None

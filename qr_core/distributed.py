@@ -214,7 +214,7 @@ def _ray(path: Path, parts: Sequence[Part], options: Options, workers: Workers) 
     Parts are read as workers take them and results are taken as they are made: Ray Data holds the stages back.
     """
     ray = _imported()
-    own = not ray.is_initialized()
+    own, tries = not ray.is_initialized(), None
     try:
         if own:
             ray.init(address=workers.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -250,6 +250,8 @@ def _ray(path: Path, parts: Sequence[Part], options: Options, workers: Workers) 
     finally:
         if own and ray.is_initialized():
             ray.shutdown()
+        elif tries is not None and ray.is_initialized():
+            ray.kill(tries)
 
 
 def _imported() -> Any:

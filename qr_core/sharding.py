@@ -40,7 +40,7 @@ def loading_options(size: int) -> dict[str, Any]:
             f"tp_size is {size} and {started} processes were started: use torchrun --nproc-per-node {size}"
         )
     try:
-        from transformers.distributed import DistributedConfig
+        from transformers.distributed.configuration_utils import DistributedConfig
 
         return {"distributed_config": DistributedConfig(tp_size=size)}
     except (ImportError, TypeError) as error:

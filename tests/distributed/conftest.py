@@ -10,6 +10,8 @@ import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_memory_usage_threshold", "0.98")  # other jobs of the machine are not these tests' doing
+# Workers that only get what others leave come to nothing on a busy machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
 ray = pytest.importorskip("ray")
 
 SMALL = {"object_store_memory": 100 * 2**20}
