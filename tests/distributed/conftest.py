@@ -48,7 +48,7 @@ class Nodes:
         self.cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
     running = Nodes()
     yield running
