@@ -17,6 +17,17 @@ ray = pytest.importorskip("ray")
 SMALL = {"object_store_memory": 100 * 2**20}
 
 
+def again(start, tries: int = 4):
+    """Ray gives a node 30 seconds to start, which a busy machine may not keep."""
+    for left in reversed(range(tries)):
+        try:
+            return start()
+        except Exception as error:  # Ray's own is no narrower
+            if not left or "timed out" not in str(error):
+                raise
+    return None
+
+
 class Nodes:
     """A head that runs nothing but the driver, and nodes with one CPU each."""
 
@@ -24,12 +35,13 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False, **SMALL}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.cluster = Cluster()
+        again(lambda: self.cluster.add_node(**head))
         self.nodes = [self.add(), self.add()]
         ray.init(address=self.cluster.address, log_to_driver=False, logging_level="ERROR")
 
     def add(self):
-        return self.cluster.add_node(num_cpus=1, **SMALL)
+        return again(lambda: self.cluster.add_node(num_cpus=1, **SMALL))
 
     def workers(self) -> list[psutil.Process]:
         """Processes of this cluster that hold a model."""
