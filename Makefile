@@ -11,6 +11,8 @@
 # make browser   open the page of an explanation in headless Chromium (Debian's, installed where possible)
 # make serve-heavy  load on a running server, with its figures; QRHEAD_HEAVY_SECONDS=60 is its longest part
 # make bench     the figures of docs/speed.md, into build/bench (about an hour on two cores)
+# make ray-heavy    a Ray cluster whose workers are killed and whose nodes go away; Ray Serve
+# make heavy        both
 # make core      the core's tests with neither LlamaIndex nor LangChain installed
 # make lowest    the adapters' tests with the lowest versions of both that are supported
 
@@ -19,7 +21,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy bench core lowest clean
+.PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy ray-heavy heavy \
+	bench core lowest clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute; torch is the large part)"
@@ -87,6 +90,12 @@ bench: $(READY)
 	$(BIN)/qrhead bench --model embedded --lengths 1000,4000,16000 --max-prompt-tokens 32768 \
 		--documents 10,30,100,300,1000 --out build/bench/embedded
 	$(BIN)/qrhead bench --model embedded --lengths 100000 --sides joint --repeats 1 --out build/bench/long
+
+ray-heavy: $(READY)
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev,distributed]' 'ray[serve]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/distributed -m heavy -s
+
+heavy: serve-heavy ray-heavy
 
 core:
 	$(PYTHON) -m venv --clear build/core

@@ -23,6 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.masking_utils import eager_mask
 
 from qr_core.errors import NonFiniteError
+from qr_core.sharding import own_heads, put_together, shards_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,6 +55,8 @@ class Capture:
         For each layer, the indices of heads whose output is replaced by zeros, for causal checks.
     suffixes : tuple of int
         Where the rows are several suffixes, the rows of each. No more than one: all rows follow each other.
+    shards : int
+        Over how many processes the model's heads are spread; set by `capturing`.
     masses : dict of int to Tensor
         Filled by the probe: for each layer, float32, shape (readings, heads of that layer, keys).
     """
@@ -63,6 +66,7 @@ class Capture:
     stop_after: int | None = None
     silenced: Mapping[int, Tensor] = field(default_factory=dict)
     suffixes: tuple[int, ...] = ()
+    shards: int = 1
     masses: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -110,12 +114,13 @@ def capture_attention(
     step = max(1, BLOCK_BYTES // (4 * batch * heads * keys))
     attended: list[Tensor] = []
     mass: Tensor | None = None
+    places, own = _own(capture, module, capture.heads.get(layer), heads)
     for start in range(0, rows, step):
         block = slice(start, start + step)
         mask = None if attention_mask is None else attention_mask[..., block, :keys]
         weights = attention_weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
-        if layer in capture.heads and capture.row_weights is not None:
-            chosen = weights[:, capture.heads[layer].to(weights.device)]
+        if own is not None and capture.row_weights is not None:
+            chosen = weights[:, own.to(weights.device)]
             if mass is None:
                 mass = chosen.new_zeros((len(capture.row_weights), chosen.shape[1], keys))
             _add_rows(mass, chosen, capture.row_weights[:, block])
@@ -123,6 +128,8 @@ def capture_attention(
             grouped = weights.to(value.dtype).view(batch, value.shape[1], -1, keys)
             attended.append(_products(grouped, value).view(batch, heads, -1, value.shape[-1]))
     if mass is not None:
+        if places is not None:
+            mass = put_together(mass, places, len(capture.heads[layer]))
         if not bool(torch.isfinite(mass).all()):
             raise NonFiniteError(
                 f"attention in layer {layer} is not finite (NaN or infinity): load the model in another dtype, "
@@ -132,9 +139,19 @@ def capture_attention(
     if layer == capture.stop_after:
         raise DepthReached
     output = torch.cat(attended, dim=2)
-    if layer in capture.silenced:
-        output[:, capture.silenced[layer].to(output.device)] = 0
+    silenced = _own(capture, module, capture.silenced.get(layer), heads)[1]
+    if silenced is not None:
+        output[:, silenced.to(output.device)] = 0
     return output.transpose(1, 2).contiguous(), None
+
+
+def _own(
+    capture: Capture, module: torch.nn.Module, chosen: Tensor | None, present: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of the chosen heads those that this process has: their places among them, None for all, and their indices."""
+    if chosen is None or capture.shards == 1:
+        return None, chosen
+    return own_heads(chosen, present, int(module.config.num_attention_heads))  # type: ignore[union-attr, arg-type]
 
 
 def _add_rows(mass: Tensor, chosen: Tensor, row_weights: Tensor) -> None:
@@ -249,6 +266,7 @@ def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
 @contextmanager
 def capturing(model: PreTrainedModel, capture: Capture) -> Iterator[Capture]:
     """Make `capture` the active one and switch `model` to the capturing attention, until exit."""
+    capture.shards = shards_of(model)
     token = _ACTIVE.set(capture)
     try:
         with attention(model, ATTENTION_NAME):

@@ -1,4 +1,4 @@
-"""Command line: `qrhead rank | prune | ask | explain | serve | detect | heads | cache | demo | eval | bench`.
+"""Command line: `qrhead rank | prune | ask | explain | serve | rank-many | detect | heads | cache | eval | bench`.
 
 Answers go to standard output, as a table for people or one JSON object for programs; progress and errors go to
 standard error. Bad input ends with status 2 and one line. Knows nothing of how ranking works.
@@ -41,6 +41,7 @@ from qr_core.cli_common import (
 from qr_core.cli_context import ask, prune
 from qr_core.cli_detect import detect, heads_compare, heads_map, heads_mask_test
 from qr_core.cli_explain import explain
+from qr_core.cli_rank_many import rank_many
 from qr_core.cli_serve import serve
 from qr_core.errors import QRHeadError
 from qr_core.evaluation.cli import evaluate
@@ -64,6 +65,7 @@ app.command("prune")(prune)
 app.command("ask")(ask)
 app.command("explain")(explain)
 app.command("serve")(serve)
+app.command("rank-many")(rank_many)
 app.command("detect")(detect)
 heads_app.command("map")(heads_map)
 heads_app.command("compare")(heads_compare)

@@ -32,6 +32,7 @@ from transformers import (
 
 from qr_core import cache
 from qr_core.errors import ModelLoadError
+from qr_core.sharding import loading_options
 from qr_core.trial import check_readable, reads_several
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class ModelSource:
         A torch device such as `cpu` or `cuda:1`. Ignored with a `device_map`.
     device_map : str or tuple of (module, device), optional
         Passed to transformers (needs accelerate), to spread one model over several devices, CPU and disk among them.
+    tp_size : int, optional
+        Spread each layer over so many processes, started with torchrun; see `qr_core.sharding`.
     trust_remote_code : bool
         Whether code from the model's repository may run.
     allow_pickle : bool
@@ -68,6 +71,7 @@ class ModelSource:
     dtype: str = "auto"
     device: str = "cpu"
     device_map: str | tuple[tuple[str, str | int], ...] | None = None
+    tp_size: int | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
 
@@ -270,6 +274,7 @@ class SharedModel:
                 device_map=device_map,
                 use_safetensors=None if source.allow_pickle else True,
                 output_loading_info=True,
+                **(loading_options(source.tp_size) if source.tp_size else {}),
                 **source.common(),
             )
         missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
@@ -278,7 +283,7 @@ class SharedModel:
                 f"the weights of {source.name} lack {len(missing)} tensors of the first {layers} layers "
                 f"({', '.join(missing[:3])} ...): the folder is incomplete or of another model"
             )
-        if device_map is None:
+        if device_map is None and not source.tp_size:
             model = model.to(source.device)
         model.eval().requires_grad_(False)
         return cast(PreTrainedModel, model)

@@ -137,6 +137,7 @@ class QRScorer:
         revision: str | None = None,
         device: str | torch.device | None = None,
         device_map: str | Mapping[str, str | int] | None = None,
+        tp_size: int | None = None,
         dtype: str | torch.dtype = "auto",
         calibrate: bool | None = None,
         filter_tokens: bool = True,
@@ -171,6 +172,9 @@ class QRScorer:
             By default CUDA, then MPS, then CPU.
         device_map : str or mapping, optional
             Passed to transformers to spread a model over devices, CPU and disk among them; needs accelerate.
+        tp_size : int, optional
+            Spread each layer over so many processes, started with torchrun (transformers' tensor parallelism). All of
+            them make the same calls in the same order, and all get the results. Not with `device_map`.
         dtype : str or torch.dtype
             `auto` (the checkpoint's; see `qr_core.models.ModelSource`) or a torch dtype.
         calibrate : bool, optional
@@ -212,9 +216,13 @@ class QRScorer:
             dtype=str(dtype).removeprefix("torch."),
             device=models.pick_device(device),
             device_map=tuple(device_map.items()) if isinstance(device_map, Mapping) else device_map,
+            tp_size=tp_size,
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
+        check_whole_number("tp_size", tp_size)
+        if tp_size is not None and device_map is not None:
+            raise InputError("pass either device_map or tp_size: both spread the model")
         if layout is not None:
             check_one_of("layout", layout, Layout)
         config = models.load_config(source)

@@ -22,6 +22,7 @@ from transformers.masking_utils import eager_mask
 from qr_core.capture import Capture, attention, attention_weights
 from qr_core.errors import ModelLoadError, NonFiniteError
 from qr_core.prefill import prefill, probe, probe_each
+from qr_core.sharding import all_heads, shards_of, worst
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -122,7 +123,8 @@ def compare(
     """
     exact = _exact(model)
     for layer in masses:
-        expected = eager[layer][0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
+        weights = all_heads(eager[layer], masses[layer].shape[1]) if shards_of(model) > 1 else eager[layer]
+        expected = weights[0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
         apart = (masses[layer][0] - expected).abs()
         # Rounding moves single weights of half-precision models a lot (a routed expert, an int8 step), not all of them.
         off = float(apart.max()) if exact else float(apart.sum(dim=-1).mean() / 2)
@@ -142,7 +144,7 @@ def _formula_apart(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:
             model(input_ids=ids, use_cache=False)
     finally:
         _APART.reset(token)
-    return found
+    return worst(found, model.device) if shards_of(model) > 1 else found
 
 
 @torch.inference_mode()

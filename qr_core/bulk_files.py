@@ -1,0 +1,308 @@
+"""Bulk files: a file of jobs, cut into parts, and the folder that holds what came of each part.
+
+A part is a fixed slice of the input. It is done or not: its file is written whole, under its final name, and noted in
+`parts.jsonl`; a run that was killed goes on with the parts that are not. The folder belongs to one input and one set
+of options, which `job.json` holds.
+
+Knows nothing of what a job asks or how it is ranked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from qr_core.errors import InputError
+from qr_core.workfolder import WorkFolder
+
+MOST_BYTES = 32 * 2**20
+"""A part ends sooner when its jobs are longer than this."""
+TOGETHER = 4
+"""Jobs over the same documents stay in one part until it is so many times larger than it should be."""
+Scanned = Callable[[int, int, str | int | None], None]
+"""Called for each job with its number, its line and its id."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice of the input.
+
+    Attributes
+    ----------
+    number : int
+        From 0.
+    first_job, jobs : int
+        Position of its first job in the input, from 0, and how many there are. Blank lines are no jobs.
+    first_line : int
+        From 1. In Parquet a row is a line.
+    start, end : int
+        Bytes of `JobFile.path`.
+    """
+
+    number: int
+    first_job: int
+    jobs: int
+    first_line: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """Jobs as JSON lines, and how they are cut.
+
+    Attributes
+    ----------
+    path : Path
+        The input itself, or a temporary copy of it as plain JSON lines.
+    digest : str
+        sha256 of its lines.
+    """
+
+    path: Path
+    digest: str
+    parts: tuple[Part, ...]
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs there are."""
+        return sum(part.jobs for part in self.parts)
+
+
+def read_part(path: Path, part: Part) -> bytes:
+    """The lines of a part."""
+    with path.open("rb") as file:
+        file.seek(part.start)
+        return file.read(part.end - part.start)
+
+
+@contextmanager
+def opened(source: Path, part_size: int, scanned: Scanned | None = None) -> Iterator[JobFile]:
+    """The jobs of a `.jsonl` or `.parquet` file, either with `.gz` behind.
+
+    All but plain `.jsonl` is unpacked to a temporary file, so that parts can be read by themselves.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or has another ending.
+    """
+    endings = [ending for ending in source.suffixes if ending != ".gz"]
+    kind, packed = endings[-1] if endings else "", source.suffix == ".gz"
+    if kind not in (".jsonl", ".parquet"):
+        raise InputError(f"{source}: use a file ending in .jsonl or .parquet (or .jsonl.gz)")
+    with tempfile.TemporaryDirectory(prefix="qrhead-jobs-") as folder:
+        path = source
+        try:
+            if packed:
+                path = Path(folder) / f"unpacked{kind}"
+                with gzip.open(source) as whole, path.open("wb") as copy:
+                    shutil.copyfileobj(whole, copy)
+            if kind == ".parquet":
+                path = _as_lines(path, Path(folder) / "rows.jsonl", source)
+            with path.open("rb") as file:
+                digest, parts = _cut(file, part_size, scanned)
+        except (OSError, EOFError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot read {source}: {reason}") from error
+        yield JobFile(path, digest, tuple(parts))
+
+
+def _as_lines(source: Path, path: Path, named: Path) -> Path:
+    """A Parquet file's rows as JSON lines; a value that JSON has no form for becomes a line that is not valid."""
+    from qr_core.bulk_formats import parquet
+
+    pq = parquet()
+    try:
+        table = pq.ParquetFile(source)
+        columns = [name for name in ("id", "query", "documents") if name in table.schema_arrow.names]
+        if "query" not in columns or "documents" not in columns:
+            raise InputError(f"{named} has no columns 'query' and 'documents'")
+        with path.open("w", encoding="ascii", newline="\n") as lines:
+            for batch in table.iter_batches(batch_size=256, columns=columns):
+                for row in batch.to_pylist():
+                    lines.write(json.dumps(row, default=lambda value: {"not JSON": type(value).__name__}) + "\n")
+    except InputError:
+        raise
+    except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own errors are among these
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot read {named} as Parquet: {reason}") from error
+    return path
+
+
+def _cut(file: IO[bytes], part_size: int, scanned: Scanned | None) -> tuple[str, list[Part]]:
+    """Parts of `part_size` jobs, where documents change."""
+    digest, parts = hashlib.sha256(), list[Part]()
+    jobs = offset = first_job = start = 0
+    first_line, documents = 1, None
+    for number, line in enumerate(file, start=1):
+        digest.update(line)
+        if line.strip():
+            before, documents, key = documents, *_looked_at(line)
+            size = jobs - first_job
+            full = size >= part_size or (size and offset - start >= MOST_BYTES)
+            changed = documents is None or documents != before
+            if full and (changed or size >= TOGETHER * part_size or offset - start >= TOGETHER * MOST_BYTES):
+                parts.append(Part(len(parts), first_job, size, first_line, start, offset))
+                first_job, first_line, start = jobs, number, offset
+            if scanned is not None:
+                scanned(jobs, number, key)
+            jobs += 1
+        offset += len(line)
+    if jobs > first_job:
+        parts.append(Part(len(parts), first_job, jobs - first_job, first_line, start, offset))
+    return digest.hexdigest(), parts
+
+
+def _looked_at(line: bytes) -> tuple[Any, str | int | None]:
+    """Documents and id of a line that may be broken."""
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+        key = value.get("id")
+        return value["documents"], key if isinstance(key, str | int) else None
+    except (ValueError, RecursionError, AttributeError, KeyError):
+        return None, None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a part.
+
+    Attributes
+    ----------
+    number, jobs, failed : int
+        Its number, how many jobs it had, and how many of them have an error.
+    content : bytes
+        Of the part's file.
+    errors : bytes
+        Of the file beside it, where the format has no place for errors.
+    """
+
+    number: int
+    jobs: int
+    failed: int
+    content: bytes
+    errors: bytes = b""
+
+
+class OutputFolder:
+    """Finished parts of one run.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it does not exist.
+    job : mapping
+        Everything that decides what the parts hold.
+    ending : str
+        Of the parts' files.
+
+    Raises
+    ------
+    InputError
+        When the folder holds another run's parts, is in use, or cannot be written.
+    """
+
+    def __init__(self, path: Path, job: Mapping[str, Any], ending: str) -> None:
+        if path.is_dir() and not (path / "job.json").exists() and any(path.iterdir()):
+            raise InputError(f"{path} is not empty and holds no run: name another folder")
+        self.path = WorkFolder(path, dict(job)).path
+        self.ending = ending
+        self.done: dict[int, dict[str, int]] = {}
+        try:
+            self._lock = _locked(path / ".lock")
+            self._read()
+        except OSError as error:
+            raise InputError(f"cannot use {path} for output: {error.strerror or error}") from error
+
+    def file(self, number: int) -> Path:
+        """Where a part is."""
+        return self.path / f"part-{number:05}.{self.ending}"
+
+    def _read(self) -> None:
+        """What is done; a part whose note or file is missing, torn or of another size is not."""
+        notes = self.path / "parts.jsonl"
+        for line in notes.read_bytes().splitlines() if notes.exists() else []:
+            try:
+                found = json.loads(line)
+                if self.file(found["part"]).stat().st_size == found["bytes"]:
+                    self.done[found["part"]] = found
+            except (ValueError, KeyError, TypeError, FileNotFoundError):
+                continue
+
+    def save(self, done: Done) -> None:
+        """Keep a part. A kill at any moment leaves it done or not done.
+
+        Raises
+        ------
+        InputError
+            When it cannot be written.
+        """
+        path = self.file(done.number)
+        try:
+            if done.errors:
+                _replace(path.with_suffix(".errors.jsonl"), done.errors)
+            _replace(path, done.content)
+            note = {"part": done.number, "jobs": done.jobs, "failed": done.failed, "bytes": len(done.content)}
+            with (self.path / "parts.jsonl").open("ab") as notes:
+                notes.write(b"\n" * self._torn() + json.dumps(note).encode() + b"\n")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        self.done[done.number] = note
+
+    def _torn(self) -> bool:
+        """Whether a kill left the notes without a line end."""
+        with (self.path / "parts.jsonl").open("rb") as notes:
+            size = notes.seek(0, os.SEEK_END)
+            if not size:
+                return False
+            notes.seek(size - 1)
+            return notes.read(1) != b"\n"
+
+    def close(self) -> None:
+        """Let another run use the folder."""
+        self._lock.close()
+
+
+def job_record(file: JobFile, part_size: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `job.json` holds."""
+    return {"input": file.digest, "jobs": file.jobs, "part size": part_size, **options}
+
+
+def part_row(part: Part, lines: bytes) -> dict[str, Any]:
+    """A part and its lines as one row of plain data."""
+    return {**asdict(part), "lines": lines}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Hold the folder for this process, as long as it lives."""
+    file = path.open("ab")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on Windows
+        pass
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"another run is writing to {path.parent}: wait for it, or name another folder") from error
+    return file
