@@ -18,11 +18,12 @@ from qr_core.cache import ReadCache
 from qr_core.heads import FOLDER_FILE, HeadSet
 from qr_core.mini.packs import Packs
 from qr_core.scorer import QRScorer
-from qr_core.types import Document
+from qr_core.types import Document, Layout
 
 MODEL_NAME = "qrhead-mini"
-MAX_PROMPT_TOKENS = 8192
-"""Longer windows rank worse and take longer: the model was trained on prompts of about 1,000 tokens."""
+LAYOUT: Layout = "independent"
+"""What the head set names: it ranks as well as the joint layout, in a fraction of the time."""
+MAX_PROMPT_TOKENS = 32768
 KEPT = 0.8
 """A head is kept when it is at least this share as often right as the best one."""
 CALIBRATION_WORTH = 0.005
@@ -40,7 +41,7 @@ class Measured(NamedTuple):
 def measure(model: Path, packs: Packs, count: int, seed: int) -> tuple[QRScorer, list[Measured]]:
     """Scores of every head for up to four queries with known answers of each of `count` packs."""
     with_null, without = (
-        QRScorer.from_pretrained(model, "all", template="plain", calibrate=calibrate) for calibrate in (True, False)
+        QRScorer.from_pretrained(model, "all", template="plain", calibrate=calibrate, layout=LAYOUT) for calibrate in (True, False)
     )
     rng = random.Random(seed)
     found = []
@@ -82,6 +83,7 @@ def select_heads(model: Path, packs: Packs, count: int, seed: int = 5) -> HeadSe
         model=MODEL_NAME,
         config=scorer.heads.config,
         template="plain",
+        layout=LAYOUT,
         criterion="share of queries whose passage the head alone ranks first; together "
         f"{plain:.4f}, calibrated {calibrated:.4f}",
         data=f"{len(measured)} queries over {count} packs of the training sources, held out from training",
