@@ -48,7 +48,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with the training files.", exists=True, file_okay=False)],
     init: Annotated[Path, typer.Option(help="Folder with all-MiniLM-L6-v2.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    sharpness: Annotated[float, typer.Option(help="Factor on the read layers' attention logits.")] = 0.5,
+    sharpness: Annotated[float, typer.Option(help="Factor on the read layers' attention logits.")] = Recipe.sharpness,
 ) -> None:
     """Average finished runs, and choose heads on held-out packs."""
     average(runs, out, sharpness)

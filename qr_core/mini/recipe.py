@@ -45,8 +45,10 @@ class Recipe:
     language_every: int = 4
     language_weight: float = 0.2
     language_tokens: int = 256
+    averaged_from: float = 0.83  # the model is the mean of the checkpoints after this share of the run
+    sharpness: float = 0.6  # factor on its read layers' attention logits: heads that learn by shares become too sure
     log_every: int = 50
-    checkpoint_every: int = 100
+    checkpoint_every: int = 200
     select_packs: int = 150  # held-out packs on which the heads are chosen
 
 

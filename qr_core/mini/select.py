@@ -41,7 +41,8 @@ class Measured(NamedTuple):
 def measure(model: Path, packs: Packs, count: int, seed: int) -> tuple[QRScorer, list[Measured]]:
     """Scores of every head for up to four queries with known answers of each of `count` packs."""
     with_null, without = (
-        QRScorer.from_pretrained(model, "all", template="plain", calibrate=calibrate, layout=LAYOUT) for calibrate in (True, False)
+        QRScorer.from_pretrained(model, "all", template="plain", calibrate=calibrate, layout=LAYOUT)
+        for calibrate in (True, False)
     )
     rng = random.Random(seed)
     found = []

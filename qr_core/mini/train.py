@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
 from qr_core.mini import data as reading
 from qr_core.mini import overlap, teacher
@@ -76,6 +77,9 @@ class Run:
             fused=True,
         )
         self.step, self.spent = 0, 0.0  # steps, and seconds of training
+        self.mean: dict[str, Tensor] = {}  # of the last checkpoints' weights
+        self.averaged = 0  # how many checkpoints that are
+        self.saved = -1  # step of the last checkpoint
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
         if (out / "checkpoint.pt").exists():
@@ -84,6 +88,8 @@ class Run:
             self.readouts.load_state_dict(state["readouts"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.spent = state["step"], state["spent"]
+            self.mean, self.averaged = state["mean"], state["averaged"]
+            self.saved = self.step
 
     @property
     def done(self) -> float:
@@ -117,13 +123,29 @@ class Run:
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint in place of the last one; a kill in between leaves the last one whole."""
+        if self.saved == self.step:
+            return
+        self.saved = self.step
+        if self.done < self.recipe.averaged_from:
+            self.mean, self.averaged = {}, 0
+        else:
+            self.averaged += 1
+            for name, weights in self.model.state_dict().items():
+                before = self.mean.setdefault(name, torch.zeros_like(weights))
+                self.mean[name] = before + (weights - before) / self.averaged
         state: dict[str, Any] = {"step": self.step, "spent": self.spent, "readouts": self.readouts.state_dict()}
+        state |= {"mean": self.mean, "averaged": self.averaged}
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
 
+    @torch.no_grad()
     def save_model(self) -> None:
-        """Write model and tokenizer as transformers reads them, in bfloat16."""
+        """Write the mean of the last checkpoints and the tokenizer as transformers reads them, in bfloat16."""
+        if self.averaged:
+            self.model.load_state_dict(self.mean)
+        for layer in self.recipe.read_layers:
+            self.model.model.layers[layer].self_attn.q_proj.weight.mul_(self.recipe.sharpness)
         torch.nn.Module.to(self.model, torch.bfloat16)
         self.model.save_pretrained(self.out / "model")
         self.tokenizer.save_pretrained(self.out / "model")

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qr_core import Document, InputError, QRScorer, cache, cache_partition, models, prefill, survey
+from qr_core import Document, InputError, QRScorer, cache, cache_partition, independent, models, prefill, survey
 from qr_core import reader as readers
 from qr_core.cache import SHARED, ReadCache
 from qr_core.chain import ChainOptions
@@ -49,6 +49,7 @@ def fills(monkeypatch):
         return prefill.prefill(model, input_ids, *args, **options)
 
     monkeypatch.setattr(readers, "prefill", counted)
+    monkeypatch.setattr(independent, "prefill", counted)
     return read
 
 
@@ -205,7 +206,8 @@ def test_a_shallow_reading_does_not_serve_deeper_heads(tiny, fills):
     assert len(fills) == 4
 
 
-def test_both_adapters_find_what_the_other_read(fills):
+@pytest.mark.parametrize(("layout", "readings"), [("joint", 1), ("independent", 2)])  # 2: instruction and documents
+def test_both_adapters_find_what_the_other_read(fills, layout, readings):
     pytest.importorskip("langchain_core")
     pytest.importorskip("llama_index.core")
     from langchain_core.documents import Document as LangChainDocument
@@ -214,12 +216,13 @@ def test_both_adapters_find_what_the_other_read(fills):
     from llama_index.postprocessor.qrhead import QRHeadRerank
 
     texts = [document.text for document in DOCUMENTS]
-    compressor, rerank = QRHeadCompressor(device="cpu"), QRHeadRerank(device="cpu")
+    options = {"device": "cpu", "layout": layout}
+    compressor, rerank = QRHeadCompressor(**options), QRHeadRerank(**options)
     compressor.compress_documents([LangChainDocument(text) for text in texts], QUERY)
     rerank.postprocess_nodes([NodeWithScore(node=TextNode(text=text)) for text in texts], query_str=OTHER)
-    assert len(fills) == 1
-    ChainOptions(device="cpu").select(QUERY, texts)
-    assert len(fills) == 1
+    assert len(fills) == readings
+    ChainOptions(**options).select(QUERY, texts)
+    assert len(fills) == readings
 
 
 def test_partitions_find_nothing_of_each_other(tiny, fills):

@@ -41,7 +41,7 @@ def test_it_loads_as_an_ordinary_causal_model():
 
 def test_it_takes_the_code_path_of_a_big_model():
     """Its captured mass equals eager attention, as for any other model."""
-    scorer = QRScorer.from_pretrained(device="cpu", dtype="float32")
+    scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", layout="joint")
     documents = documents_from_json_lines('{"text": "The bridge has six arches."}\n{"text": "Rye bread at five."}', "")
     found, prompt = captured_masses(scorer, "How many arches?", documents)
     model = AutoModelForCausalLM.from_pretrained(embedded_model(), attn_implementation="eager", dtype=torch.float32)
@@ -196,9 +196,10 @@ def test_neighbours_leave_answers_out(sources):
             assert all(sources.collection.passages[place].source == query.source for place in places)
 
 
-def test_training_reads_what_the_scorer_reads():
+@pytest.mark.parametrize("layout", ["joint", "independent"])
+def test_training_reads_what_the_scorer_reads(layout):
     """The forward pass over several packs gives the masses that the scorer gives for each."""
-    scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", calibrate=False)
+    scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", calibrate=False, layout=layout)
     model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
     recipe = train.Recipe(read_layers=tuple(scorer.heads.by_layer()), spread_share=0.0)
     make = losses.Batches(AutoTokenizer.from_pretrained(embedded_model()), recipe).make
@@ -208,7 +209,7 @@ def test_training_reads_what_the_scorer_reads():
     for some in texts:
         rows = torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 4), torch.zeros(2, 4)
         passages = [data.Passage("", text, "", 0) for text in some]
-        made.append(make(packs.Pack(passages, queries, *rows), random.Random(0), joint=True).layout)
+        made.append(make(packs.Pack(passages, queries, *rows), random.Random(0), joint=layout == "joint").layout)
     with torch.no_grad():
         found = forward.read(model, made, recipe.read_layers).masses
     chosen = [h for place, layer in enumerate(recipe.read_layers) for h in scorer.heads.by_layer()[layer]]
@@ -279,6 +280,23 @@ def test_readouts_start_nearer_to_the_teacher_than_nothing(initial_model):
     goal = goal / goal.pow(2).mean().sqrt()
     words = torch.nn.functional.rms_norm(table[torch.cat(texts)], (32,), eps=1e-6)
     assert float((readouts.tokens(words).detach() - goal).pow(2).mean()) < 0.7 * float(goal.pow(2).mean())
+
+
+def test_the_model_is_the_mean_of_the_last_checkpoints(initial_model, tmp_path):
+    recipe = train.Recipe(**TINY, max_steps=100, averaged_from=0.5, sharpness=0.5)
+    run = train.Run(initial_model, tmp_path, recipe)
+    read, other = (run.model.model.layers[layer].self_attn.q_proj.weight for layer in (1, 0))
+    for step, value in ((20, 9.0), (60, 1.0), (80, 3.0), (80, 7.0)):  # the first is too early, the last came twice
+        run.step = step
+        with torch.no_grad():
+            read.fill_(value)
+            other.fill_(value)
+        run.save_checkpoint()
+    again = train.Run(initial_model, tmp_path, recipe)
+    again.save_model()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    assert model.model.layers[0].self_attn.q_proj.weight.detach().unique().item() == 2.0
+    assert model.model.layers[1].self_attn.q_proj.weight.detach().unique().item() == 1.0
 
 
 def test_frozen_words_stay(training_data, initial_model, tmp_path):
