@@ -4,7 +4,7 @@
 
 `--data` holds the files `qr_core.mini.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
 has its tokenizer, learns from its vectors and, unless `--start` names a model to go on from, starts from its word
-embeddings. `--out` receives those vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
+embeddings. With `--start` of a finished run the next one also has its readouts. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
 continue from the last checkpoint.
 """
 
@@ -60,9 +60,17 @@ class Run:
         self.tokenizer = tokenizer_from(init)
         torch.manual_seed(recipe.seed)
         self.teacher = TokenTeacher(init, self.device)
+        before = start if start and (start / "checkpoint.pt").exists() else None  # a finished run
+        if before:
+            start = before / "model"
         self.model = grown(start, recipe) if start else new_model(recipe, self.teacher.words().cpu(), self.tokenizer)
         torch.nn.Module.to(self.model, self.device).train()
         self.readouts = Readouts(recipe.hidden).to(self.device)
+        self.fitted = before is not None  # whether the readouts know the model's states
+        if before:
+            state = torch.load(before / "checkpoint.pt", weights_only=True)
+            self.model.load_state_dict(state["mean"] or state["model"])  # in full precision, and not sharpened
+            self.readouts.load_state_dict(state["readouts"])
         table = self.model.model.embed_tokens.weight
         table.requires_grad_(recipe.embedding_rate > 0)
         weights = [p for p in self.model.parameters() if p.ndim > 1 and p is not table]
@@ -159,7 +167,7 @@ def train(
     run = Run(init, out, recipe, start)
     rng = random.Random(recipe.seed * 1_000_003 + run.step)
     batches = Batches(run.tokenizer, recipe)
-    if run.step == 0:
+    if run.step == 0 and not run.fitted:
         passages = sources.collection.passages
         texts = [batches.encode(passages[place].text) for place in sorted(sources.packs.allowed)]
         run.readouts.fit(run.model.model.embed_tokens.weight, run.teacher, sample(texts))
@@ -192,7 +200,9 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with the training files.", exists=True, file_okay=False)],
     init: Annotated[Path, typer.Option(help="Folder with all-MiniLM-L6-v2.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the teacher's vectors, checkpoints, curve and model.")],
-    start: Annotated[Path | None, typer.Option(help="Folder with a model to go on from, grown to the recipe.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of a model, or of a run, to go on from; it may grow.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Training time, evaluation left out.")] = Recipe.minutes,
     seed: Annotated[int, typer.Option(help="Seed of weights, packs and order.")] = 0,
     evaluation: Annotated[

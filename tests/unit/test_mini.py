@@ -338,6 +338,20 @@ def test_training_runs_stops_and_resumes(training_data, initial_model, tmp_path)
     )
 
 
+def test_a_run_goes_on_from_another(initial_model, tmp_path):
+    """From its mean, in full precision and before it was sharpened, with its readouts."""
+    recipe = train.Recipe(**TINY, max_steps=2, averaged_from=0.5)
+    first = train.Run(initial_model, tmp_path / "first", recipe)
+    first.step = 2
+    first.save_checkpoint()
+    weights = first.model.model.layers[1].self_attn.q_proj.weight.detach().clone()
+    first.save_model()
+    second = train.Run(initial_model, tmp_path / "second", replace(recipe, seed=1), tmp_path / "first")
+    assert second.step == 0
+    assert torch.equal(second.model.model.layers[1].self_attn.q_proj.weight, weights)
+    assert torch.equal(second.readouts.ends.weight, first.readouts.ends.weight)
+
+
 def test_runs_are_averaged(initial_model, tmp_path):
     recipe = train.Recipe(**TINY)
     tables = []
