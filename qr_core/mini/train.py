@@ -3,8 +3,8 @@
     python -m qr_core.mini.train --data DIR --init DIR --out DIR [--start DIR] [--minutes 38]
 
 `--data` holds the files `qr_core.mini.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
-has its tokenizer, learns from its vectors and, unless `--start` names a model to go on from, starts from its word
-embeddings. With `--start` of a finished run the next one also has its readouts. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
+has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its states of
+words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
 continue from the last checkpoint.
 """
 
@@ -200,9 +200,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with the training files.", exists=True, file_okay=False)],
     init: Annotated[Path, typer.Option(help="Folder with all-MiniLM-L6-v2.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the teacher's vectors, checkpoints, curve and model.")],
-    start: Annotated[
-        Path | None, typer.Option(help="Folder of a model, or of a run, to go on from; it may grow.")
-    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Folder of a model (it may grow) or run to go on from.")] = None,
     minutes: Annotated[float, typer.Option(help="Training time, evaluation left out.")] = Recipe.minutes,
     seed: Annotated[int, typer.Option(help="Seed of weights, packs and order.")] = 0,
     evaluation: Annotated[
