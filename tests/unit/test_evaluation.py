@@ -131,7 +131,7 @@ def test_the_command_writes_what_others_need(run, folder, tmp_path):
         (["--measures", "nDCG@x"], "no measure 'nDCG@x'"),
         (["--measures", ","], "--measures names none"),
         (["--max-layer", "0", "--depth", "2"], "leaves none of the heads"),
-        (["--num-heads", "99", "--depth", "2"], "has 5 heads"),
+        (["--num-heads", "99", "--depth", "2"], "has 6 heads"),
         (["--baseline", "dense", "--depth", "2"], "none of the systems: qr, bm25"),
         (["--pool-by-title", "3", "--systems", "magic"], "no system 'magic'"),
         (["--pool-by-title", "3", "--systems", ","], "--systems names none"),

@@ -17,14 +17,14 @@ QUERY = "What colour is the ferry?"
 def test_scorer_and_generator_share_their_weights():
     scorer = QRScorer.from_pretrained(dtype="float32")
     before = scorer.rank(QUERY, [TEXT, "Bread."])[0].score
-    assert scorer.reader.model.loaded_layers == 2
+    assert scorer.reader.model.loaded_layers == 3
     generator = LocalGenerator(scorer.source, "mini")
     answer = ask(scorer, QUERY, TEXT, generator, max_tokens=20, max_new_tokens=8)
     assert answer.text
     assert answer.generator == "mini"
     assert answer.pruned.kept_tokens <= 20
     assert generator.model is scorer.reader.model
-    assert scorer.reader.model.loaded_layers == 3
+    assert scorer.reader.model.loaded_layers == 4
     assert scorer.reader.model.at_depth(1) is generator.model.generator().base_model
     assert scorer.rank(QUERY, [TEXT, "Bread."])[0].score == pytest.approx(before, abs=1e-6)
     assert answer.to_dict()["context"]["text"] == answer.pruned.text
