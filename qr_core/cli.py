@@ -27,6 +27,7 @@ from qr_core.cli_common import (
     LayoutOption,
     Mismatch,
     Model,
+    OrderOption,
     RemoteCode,
     Revision,
     TemplateOption,
@@ -85,9 +86,7 @@ def rank(
     layout: LayoutOption = None,
     document_cache: DocumentCacheOption = None,
     top_k: Annotated[int | None, typer.Option(help="Only the best so many. Default: all.")] = None,
-    order: Annotated[
-        DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
-    ] = DocumentOrder.given,
+    order: OrderOption = DocumentOrder.given,
     calibrate: Annotated[
         bool | None, typer.Option("--calibrate/--no-calibrate", help="Subtract the N/A query. Default: the head set's.")
     ] = None,

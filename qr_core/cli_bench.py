@@ -59,6 +59,7 @@ def bench(
     from qr_core.benchmark.run import Plan, run
     from qr_core.benchmark.sides import SIDES
     from qr_core.benchmark.subject import Shape, Subject
+    from qr_core.head_maps import matplotlib_figure
     from qr_core.models import pick_device
 
     chosen = SIDES if sides == "all" else tuple(name for name in SIDES if name in _names(sides, SIDES))
@@ -82,7 +83,7 @@ def bench(
         clock=clock.value,
     )
     if folder is not None:
-        plot.figure_type()  # a missing package is said before an hour of measuring
+        matplotlib_figure()  # a missing package is said before an hour of measuring
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

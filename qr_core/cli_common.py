@@ -71,6 +71,12 @@ DocumentCacheOption = Annotated[
     Path | None,
     typer.Option("--document-cache", help="Folder for encoded documents, with --layout independent. Private data."),
 ]
+OrderOption = Annotated[
+    DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
+]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="Spread each copy of the model over devices, for example auto. Needs accelerate.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]

@@ -16,12 +16,14 @@ import typer
 
 from qr_core.cli_common import (
     Device,
+    DeviceMap,
     DocumentOrder,
     Dtype,
     Heads,
     LayoutOption,
     Mismatch,
     Model,
+    OrderOption,
     RemoteCode,
     Revision,
     TemplateOption,
@@ -61,9 +63,7 @@ def rank_many(
     template: TemplateOption = None,
     layout: LayoutOption = None,
     top_k: Annotated[int | None, typer.Option(help="Only the best so many. Default: all.")] = None,
-    order: Annotated[
-        DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
-    ] = DocumentOrder.given,
+    order: OrderOption = DocumentOrder.given,
     part_size: Annotated[int, typer.Option(help="Jobs of a part, which is done as a whole.", min=1)] = 100,
     workers: Annotated[
         int | None, typer.Option(help="ray: how many hold the model. Default: as many as fit.", min=1)
@@ -76,9 +76,7 @@ def rank_many(
     max_prompt_tokens: Window = None,
     revision: Revision = None,
     device: Device = None,
-    device_map: Annotated[
-        str | None, typer.Option(help="Spread each copy of the model over devices, for example auto. Needs accelerate.")
-    ] = None,
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
     allow_model_mismatch: Mismatch = False,
     trust_remote_code: RemoteCode = False,

@@ -13,11 +13,13 @@ import typer
 
 from qr_core.cli_common import (
     Device,
+    DeviceMap,
     DocumentOrder,
     Dtype,
     Heads,
     Mismatch,
     Model,
+    OrderOption,
     RemoteCode,
     Revision,
     TemplateOption,
@@ -40,15 +42,11 @@ def serve(
     model: Model = None,
     heads: Heads = None,
     template: TemplateOption = None,
-    order: Annotated[
-        DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
-    ] = DocumentOrder.given,
+    order: OrderOption = DocumentOrder.given,
     max_prompt_tokens: Window = None,
     revision: Revision = None,
     device: Device = None,
-    device_map: Annotated[
-        str | None, typer.Option(help="Spread the model over devices, for example auto. Needs accelerate.")
-    ] = None,
+    device_map: DeviceMap = None,
     dtype: Dtype = "auto",
     allow_model_mismatch: Mismatch = False,
     trust_remote_code: RemoteCode = False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +80,8 @@ def save_png(heads: HeadSet, path: Path) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def png(heads: HeadSet) -> bytes:
-    """The map drawn with matplotlib; rings mark the heads of the set.
+def matplotlib_figure() -> Any:
+    """Matplotlib's class of figures, which needs no display.
 
     Raises
     ------
@@ -89,12 +90,25 @@ def png(heads: HeadSet) -> bytes:
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
     except ModuleNotFoundError as error:
         raise InputError("matplotlib is not installed: pip install 'qrhead[eval]'") from error
+    return Figure
+
+
+def png(heads: HeadSet) -> bytes:
+    """The map drawn with matplotlib; rings mark the heads of the set.
+
+    Raises
+    ------
+    InputError
+        When matplotlib is missing.
+    """
+    figure_type = matplotlib_figure()
+    from matplotlib.ticker import MaxNLocator
+
     grid = score_grid(heads)
     layers, count = grid.shape
-    figure = Figure(figsize=(2 + min(20, 0.28 * count), 1.6 + min(24, 0.28 * layers)), layout="constrained")
+    figure = figure_type(figsize=(2 + min(20, 0.28 * count), 1.6 + min(24, 0.28 * layers)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(grid, origin="lower", aspect="auto", cmap="cividis", interpolation="nearest")
     listed = [(layer, head) for layer, head, _ in heads.heads]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from qr_core.errors import InputError
+from qr_core.head_maps import matplotlib_figure
 
 
 def png(report: dict[str, Any]) -> bytes:
@@ -19,7 +19,7 @@ def png(report: dict[str, Any]) -> bytes:
     InputError
         When matplotlib is missing.
     """
-    figure_class = figure_type()
+    figure_class = matplotlib_figure()
     panels = [_lengths if len(report["lengths"]) > 1 else _bars] if report["lengths"] else []
     panels += [_depths] if report["depths"] else []
     panels += [_documents] if report["documents"] else []
@@ -35,21 +35,6 @@ def png(report: dict[str, Any]) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=90, format="png")
     return drawn.getvalue()
-
-
-def figure_type() -> Any:
-    """Matplotlib's figure.
-
-    Raises
-    ------
-    InputError
-        When matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise InputError("matplotlib is not installed: pip install 'qrhead[eval]'") from error
-    return Figure
 
 
 def _bars(axes: Any, report: dict[str, Any]) -> None:
