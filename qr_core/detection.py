@@ -313,6 +313,7 @@ def detect_heads(
         data=data,
         heads=tuple((*candidates[n], float(values[n])) for n in order[:wanted]),
         max_prompt_tokens=scorer.max_prompt_tokens,
+        passage_tokens=scorer.passage_tokens,
         provenance=provenance,
     )
     return Detection(heads, candidates, measured, left_out)

@@ -180,6 +180,7 @@ def _record(options: Options) -> dict[str, Any]:
         "calibrate": scorer.calibrate,
         "filter tokens": scorer.filter_tokens,
         "max prompt tokens": scorer.max_prompt_tokens,
+        "passage tokens": scorer.passage_tokens,
         "order": options.order,
         "top k": options.top_k,
         "format": options.format,

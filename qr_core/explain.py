@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from qr_core.reader import TokenMasses
     from qr_core.scorer import QRScorer
+    from qr_core.windows import Piece
 
 MOST_DOCUMENTS = 20
 WORD = re.compile(r"\w+|[^\w\s]+")
@@ -43,7 +44,8 @@ class ExplainedDocument:
         Half-open characters of each word or run of punctuation in the text, ascending.
     masses : NDArray
         Float32, shape (heads, words): mass of the query on the tokens that begin in the word, minus that of `N/A` where
-        the scorer calibrates. Before the token filter, so they need not add up to the score.
+        the scorer calibrates. Before the token filter, and of all parts where a document is read in parts, so they
+        need not add up to the score.
     title_masses : NDArray
         Float32, shape (heads,): the same on the document's number and title.
     """
@@ -142,26 +144,36 @@ def explain(
     hits = list(ranking[:top_k])
     if not hits:
         return Explanation(ranking, (), ())
-    fitting = _fitting(scorer, query, [hit.document for hit in hits])
+    shown = [hit.document for hit in hits]
+    pieces = scorer.parts(shown)
+    fitting = _fitting(scorer, query, shown, pieces)
     # In the prompt they stand as they stood for the ranking, so that the masses of a full list are its own.
-    placed = sorted(range(fitting), key=lambda place: hits[place].index, reverse=order == "reversed")
-    read = scorer.token_masses(query, [hits[place].document for place in placed], scorer.cache)
-    found: list[ExplainedDocument | None] = [None] * fitting
-    for at, place in enumerate(placed):
-        hit = hits[place]
-        words, masses, before = _by_word(read, at, hit.document.text)
-        found[place] = ExplainedDocument(hit.index, hit.document, hit.score, hit.relevance, words, masses, before)
+    placed = sorted(
+        (piece for piece in pieces if piece.document < fitting),
+        key=lambda piece: (hits[piece.document].index, piece.start),
+        reverse=order == "reversed",
+    )
+    read = scorer.token_masses(query, [piece.of(shown) for piece in placed], scorer.cache)
+    by_piece = {piece: _by_word(read, at, piece.of(shown).text) for at, piece in enumerate(placed)}
+    found = []
+    for place, hit in enumerate(hits[:fitting]):
+        own = [piece for piece in pieces if piece.document == place]
+        words = tuple((piece.start + a, piece.start + b) for piece in own for a, b in by_piece[piece][0])
+        masses = np.concatenate([by_piece[piece][1] for piece in own], axis=1)
+        before = np.sum([by_piece[piece][2] for piece in own], axis=0, dtype=np.float32)
+        found.append(ExplainedDocument(hit.index, hit.document, hit.score, hit.relevance, words, masses, before))
     heads = [(layer, head) for layer, row in scorer.heads.by_layer().items() for head in row]
-    return Explanation(ranking, tuple(heads), tuple(one for one in found if one is not None))
+    return Explanation(ranking, tuple(heads), tuple(found))
 
 
-def _fitting(scorer: QRScorer, query: str, documents: list[Document]) -> int:
+def _fitting(scorer: QRScorer, query: str, documents: list[Document], pieces: list[Piece]) -> int:
     """How many of the first documents fit one prompt; at least one, which then fits or is refused when it is read."""
     if scorer.limit is None:
         return len(documents)
     overhead = max(len(prompt.ids) for prompt in scorer.reader.build(query, []))
-    totals = np.cumsum(scorer.prompts.lengths(documents)) + overhead
-    return max(1, int(np.searchsorted(totals, scorer.limit, side="right")))
+    totals = np.cumsum(scorer.prompts.lengths([piece.of(documents) for piece in pieces])) + overhead
+    first_over = int(np.searchsorted(totals, scorer.limit, side="right"))
+    return max(1, pieces[first_over].document) if first_over < len(pieces) else len(documents)
 
 
 def _by_word(

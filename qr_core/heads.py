@@ -147,6 +147,8 @@ class HeadSet(_Strict):
     max_prompt_tokens : int, optional
         Longest prompt that these heads are good for, where that is less than the model's context; longer input is
         read in windows.
+    passage_tokens : int, optional
+        Longest document that these heads are good for; of a longer one they read parts, and the best part counts.
     default : bool
         Whether this set is used for its model when none is named.
     provenance : Provenance, optional
@@ -166,6 +168,7 @@ class HeadSet(_Strict):
     heads: tuple[tuple[_Index, _Index, _Score | None], ...] = Field(min_length=1)
     calibrate: bool = True
     max_prompt_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
+    passage_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
     default: bool = False
     provenance: Provenance | None = None
 

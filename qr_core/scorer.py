@@ -33,7 +33,7 @@ from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.templates import Template, TemplateName
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
 from qr_core.units import divide
-from qr_core.windows import Piece, whole_documents
+from qr_core.windows import Piece, in_parts, whole_documents
 from qr_core.worker import Worker
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class QRScorer:
         layout: Layout = "joint",
         document_cache: DocumentCache | None = None,
         quantized_cache: Mapping[str, Any] | None = None,
+        passage_tokens: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
@@ -83,6 +84,8 @@ class QRScorer:
         self.model_name = model_name
         check_whole_number("max_prompt_tokens", max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
+        check_whole_number("passage_tokens", passage_tokens)
+        self.passage_tokens = passage_tokens
         self.cache = cache
         self.layout = layout
         self.document_cache = document_cache
@@ -142,6 +145,7 @@ class QRScorer:
         calibrate: bool | None = None,
         filter_tokens: bool = True,
         max_prompt_tokens: int | None = None,
+        passage_tokens: int | None = None,
         cache_bytes: int | None = None,
         quantized_cache: Mapping[str, Any] | None = None,
         allow_model_mismatch: bool = False,
@@ -186,6 +190,9 @@ class QRScorer:
             which is also the default, unless the head set names a shorter length. With the independent layout only
             positions are limited by the context (instruction, longest document, query); tokens are by this, by
             default the length that a head set of this layout names, or 131,072.
+        passage_tokens : int, optional
+            Documents with more tokens are read in parts, cut at paragraphs and sentences, and the best part's score
+            counts. By default as the head set says, for its layout.
         cache_bytes : int, optional
             What was read of documents is kept for the next query over them, in memory, on the model's device. By
             default all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own
@@ -244,6 +251,8 @@ class QRScorer:
             document_cache = DocumentCache(folder=document_cache)
         if max_prompt_tokens is None and chosen == head_set.layout:
             max_prompt_tokens = head_set.max_prompt_tokens
+        if passage_tokens is None and chosen == head_set.layout:
+            passage_tokens = head_set.passage_tokens
         return cls(
             model=models.shared_model(source, config),
             tokenizer=tokenizer,
@@ -258,6 +267,7 @@ class QRScorer:
             layout=chosen,
             document_cache=document_cache,
             quantized_cache=quantized_cache,
+            passage_tokens=passage_tokens,
         )
 
     def with_heads(self, heads: HeadSet, name: str, calibrate: bool | None = None) -> QRScorer:
@@ -276,6 +286,7 @@ class QRScorer:
             layout=self.layout,
             document_cache=self.document_cache,
             quantized_cache=self.quantized_cache,
+            passage_tokens=self.passage_tokens,
         )
 
     @property
@@ -370,10 +381,10 @@ class QRScorer:
     ) -> Iterator[Ranking]:
         for documents, group in groupby(jobs, lambda job: job[1]):
             queries = [query for query, _ in group]
-            pieces = whole_documents(documents)
+            whole = whole_documents(documents)
             # However large, what was read lasts as long as the call.
             cache = ReadCache(behind=self.cache) if len(queries) > 1 else self.cache
-            surveys = self._survey(queries, documents, pieces, pieces, order, cache, progress)
+            surveys = self._survey(queries, documents, whole, whole, order, cache, progress)
             for query, found in zip(queries, surveys, strict=True):
                 yield self._ranking(query, documents, found, top_k)
 
@@ -501,6 +512,16 @@ class QRScorer:
         """Run `function` on this scorer's own thread, so that waiters do not fill the event loop's executor."""
         return await self._worker.run(function, *args, **options)
 
+    def parts(self, documents: Sequence[Document], pieces: Sequence[Piece] | None = None) -> list[Piece]:
+        """What is read as one document each: `pieces` (by default whole documents), or parts of those too long.
+
+        See `passage_tokens` in `from_pretrained`.
+        """
+        pieces = whole_documents(documents) if pieces is None else list(pieces)
+        if self.passage_tokens is None:
+            return pieces
+        return in_parts(documents, pieces, self.passage_tokens, self.prompts.lengths)
+
     def token_masses(self, query: str, documents: Sequence[Document], cache: ReadCache | None = None) -> TokenMasses:
         """What every selected head pays every token before the query, all documents in one prompt.
 
@@ -531,7 +552,9 @@ class QRScorer:
         cache: ReadCache | None,
         progress: Progress | None,
     ) -> Iterator[Result]:
-        context = Context(documents, pieces, units, self.limit, self._context, order, self.filter_tokens)
+        pieces = self.parts(documents, pieces)
+        best = self.passage_tokens is not None
+        context = Context(documents, pieces, units, self.limit, self._context, order, self.filter_tokens, best)
         return survey_each(self.reader, queries, context, cache, progress)
 
     def _ranking(self, query: str, documents: Sequence[Document], found: Result, top_k: int | None) -> Ranking:

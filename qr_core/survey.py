@@ -73,6 +73,8 @@ class Context:
         `reversed` puts the last piece of a window first.
     filter_tokens : bool
         See `scoring.filter_tokens`.
+    best_part : bool
+        A unit that is read in several pieces has the score of the best of them, not their sum.
     """
 
     documents: Sequence[Document]
@@ -82,6 +84,7 @@ class Context:
     positions: int | None
     order: Order
     filter_tokens: bool
+    best_part: bool = False
 
 
 def survey_each(
@@ -148,6 +151,7 @@ class Survey:
         self.positions = context.positions
         self.reverse = context.order == "reversed"
         self.filter_tokens = context.filter_tokens
+        self.best_part = context.best_part
         self.cache = cache
         self.progress = progress
         self._pieces, self._units = context.pieces, context.units
@@ -249,7 +253,7 @@ class Survey:
             unit_scores += self._unit_scores(tokens, asked, at, self._pieces[number], inside, scores[place])
         shares = scoring.relevance(torch.tensor(unit_scores)).tolist()
         for unit, score, share in zip(reached, unit_scores, shares, strict=True):
-            self._standings[unit].record(stage, window, score, share)
+            self._standings[unit].record(stage, window, score, share, self.best_part)
         return scores
 
     def _units_in(self, piece: Piece) -> list[int]:

@@ -23,6 +23,9 @@ ROUND_SHARE = 0.5
 """So much of the text goes on to the next round, or as much as fills one window where that is more. A quarter is read a
 third faster and ranks further from what one prompt gives (QMSum's training split, eight windows)."""
 
+EVEN = 1.25
+"""A part of a document may be so much longer than if all were equal: they end at paragraphs and sentences."""
+
 Measure = Callable[[Sequence[Document]], list[int]]
 """How many tokens each document takes in a prompt, at most."""
 
@@ -95,6 +98,25 @@ def cut_long(
             found.append(Piece(piece.document, start, end))
             lengths.append(tokens + title)
     return found, lengths
+
+
+def in_parts(documents: Sequence[Document], pieces: Sequence[Piece], tokens: int, measure: Measure) -> list[Piece]:
+    """Cut pieces of more than `tokens` tokens into parts of about equal length, with their titles at most so long.
+
+    A title gets half of that at most; a longer one makes its parts longer.
+    """
+    found: list[Piece] = []
+    for piece, length in zip(pieces, measure([piece.of(documents) for piece in pieces]), strict=True):
+        if length <= tokens:
+            found.append(piece)
+            continue
+        document = documents[piece.document]
+        with_title, without = measure([Document("", document.title), Document("")])
+        room = max(tokens - with_title + without, tokens // 2)
+        even = length / math.ceil(length / room)
+        spans = _spans(document.text, piece, min(room, int(EVEN * even)), measure)
+        found += [Piece(piece.document, start, end) for start, end, _ in spans]
+    return found
 
 
 def _spans(text: str, piece: Piece, limit: int, measure: Measure) -> list[tuple[int, int, int]]:
@@ -215,10 +237,12 @@ class Standing:
     score: float = 0.0
     relevance: float = 0.0
 
-    def record(self, stage: int, window: int, score: float, share: float) -> None:
-        """Take note of a reading; parts of one unit that are read in the same round add up."""
-        if stage > self.round:
+    def record(self, stage: int, window: int, score: float, share: float, best: bool = False) -> None:
+        """Take note of a reading; parts of one unit that are read in the same round add up, or the `best` counts."""
+        if stage > self.round or (best and stage == self.round and score > self.score):
             self.round, self.window, self.score, self.relevance = stage, window, score, share
+            return
+        if best:
             return
         self.score += score
         if window == self.window:

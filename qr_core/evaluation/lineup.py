@@ -211,6 +211,7 @@ def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = 
         "calibrate": scorer.calibrate,
         "filter_tokens": scorer.filter_tokens,
         "max_prompt_tokens": scorer.max_prompt_tokens,
+        "passage_tokens": scorer.passage_tokens,
         "order": order,
         "windows": windows,
     }

@@ -24,6 +24,8 @@ MODEL_NAME = "qrhead-mini"
 LAYOUT: Layout = "independent"
 """What the head set names: it ranks as well as the joint layout, in a fraction of the time."""
 MAX_PROMPT_TOKENS = 32768
+PASSAGE_TOKENS = 192
+"""Chapters of held-out books are found by their best part far better than whole: Recall@5 0.88 instead of 0.70."""
 KEPT = 0.8
 """A head is kept when it is at least this share as often right as the best one."""
 CALIBRATION_WORTH = 0.005
@@ -90,6 +92,7 @@ def select_heads(model: Path, packs: Packs, count: int, seed: int = 5) -> HeadSe
         data=f"{len(measured)} queries over {count} packs of the training sources, held out from training",
         calibrate=calibrate,
         max_prompt_tokens=MAX_PROMPT_TOKENS,
+        passage_tokens=PASSAGE_TOKENS,
         heads=tuple(sorted(heads, key=lambda head: -head[2])),
     )
     head_set.save(model / FOLDER_FILE)

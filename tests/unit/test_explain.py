@@ -68,6 +68,23 @@ def test_any_text_is_explained(texts, query):
     assert set(page.tags) <= ALLOWED
 
 
+@pytest.mark.parametrize("order", ["given", "reversed"])
+def test_a_document_read_in_parts_is_explained_whole(order):
+    scorer = QRScorer.from_pretrained(device="cpu", passage_tokens=40, layout="joint", filter_tokens=False)
+    short = "Our office is closed on public holidays."
+    long = Document(" ".join(f"{short} So it was in year {n}." for n in range(9)), "Title")
+    found = scorer.explain(QUERY, [short, long], order=order)
+    explained = {one.index: one for one in found.documents}[1]
+    assert len(scorer.parts([long])) > 2
+    assert "".join(long.text[a:b] for a, b in explained.words) == long.text.replace(" ", "")
+    assert list(explained.words) == sorted(explained.words)
+    assert explained.masses.shape == (len(found.heads), len(explained.words))
+    parts = [part.of([long]) for part in scorer.parts([long])]
+    ranking = scorer.rank(QUERY, [short, *parts], order=order)
+    every = sum(hit.score for hit in ranking if hit.index)
+    assert explained.masses.sum() + explained.title_masses.sum() == pytest.approx(every, abs=1e-4)
+
+
 def test_only_what_fits_one_prompt_is_explained(found):
     scorer = QRScorer.from_pretrained(device="cpu", max_prompt_tokens=300)
     many = [f"Paragraph {n}: " + "the tide comes in at six. " * 8 for n in range(12)]

@@ -147,16 +147,21 @@ def test_empty_documents_do_not_change_the_others():
 
 
 def test_the_layout_is_the_head_sets_unless_named(tmp_path):
-    fields = HeadSet.load(DEFAULT).model_dump() | {"layout": "independent", "max_prompt_tokens": 300}
+    fields = HeadSet.load(DEFAULT).model_dump() | {
+        "layout": "independent",
+        "max_prompt_tokens": 300,
+        "passage_tokens": 100,
+    }
     heads = HeadSet(**fields)
     heads.save(tmp_path / "heads.json")
     assert HeadSet.load(tmp_path / "heads.json") == heads
     found = QRScorer.from_pretrained(heads=tmp_path / "heads.json", device="cpu")
-    assert (found.layout, found.limit) == ("independent", 300)
+    assert (found.layout, found.limit, found.passage_tokens) == ("independent", 300, 100)
     assert found.rank(QUERY, DOCUMENTS).layout == "independent"
     joint = QRScorer.from_pretrained(heads=heads, layout="joint", device="cpu")
     assert joint.layout == "joint"
     assert joint.limit != 300  # found to hold for the other layout only
+    assert joint.passage_tokens is None
     assert joint.rank(QUERY, DOCUMENTS).to_dict()["layout"] == "joint"
     assert found.with_heads(heads, "same").layout == "independent"
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, InputError, QRScorer, windows
-from qr_core.windows import Piece, Standing, contest, cut_long, expected_tokens, pack, whole_documents
+from qr_core.windows import Piece, Standing, contest, cut_long, expected_tokens, in_parts, pack, whole_documents
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 
@@ -123,6 +123,31 @@ def test_long_documents_are_cut_without_loss(texts, capacity):
     assert all(n <= m for n, m in zip(words([p.of(documents) for p in pieces]), lengths, strict=True))
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(alphabet="ab .\n", max_size=400), max_size=5), st.integers(4, 100), st.integers(0, 12))
+def test_parts_lose_nothing_and_keep_short_documents_whole(texts, most, title):
+    documents = [Document(text, "t " * title or None) for text in texts]
+    parts = in_parts(documents, whole_documents(documents), most, words)
+    assert [part.document for part in parts] == sorted(part.document for part in parts)
+    for number, document in enumerate(documents):
+        own = [part for part in parts if part.document == number]
+        if words([document])[0] <= most:
+            assert own == [Piece(number, 0, len(document.text))]
+        place = 0
+        for part in own:
+            assert not document.text[place : part.start].strip()
+            place = part.end
+        assert own
+        assert not document.text[place:].strip()
+        assert len(own) == 1 or all(n <= max(most, most // 2 + title) for n in words([p.of(documents) for p in own]))
+
+
+def test_parts_are_about_equally_long():
+    document = Document(" ".join(f"Sentence {n} has five words." for n in range(21)))
+    parts = in_parts([document], whole_documents([document]), 100, words)
+    assert [words([part.of([document])])[0] for part in parts] == [56, 51]
+
+
 def test_cuts_prefer_paragraphs_then_sentences():
     text = "One two three. Four five six.\n\n" + "Seven eight nine ten. " * 4 + "\n\nEleven."
     pieces, _ = cut_long([Document(text)], whole_documents([Document(text)]), 40, words)
@@ -148,6 +173,15 @@ def test_parts_read_in_one_round_add_up_and_later_rounds_replace():
     standing.record(2, 0, 0.125, 0.5)
     standing.record(2, 1, 0.125, 0.75)
     assert (standing.round, standing.window, standing.score, standing.relevance) == (2, 1, 0.25, 0.75)
+
+
+def test_of_parts_the_best_may_count():
+    standing = Standing()
+    for window, score, share in [(2, 0.5, 0.25), (3, 0.75, 0.5), (4, 0.25, 0.9)]:
+        standing.record(1, window, score, share, best=True)
+    assert (standing.round, standing.window, standing.score, standing.relevance) == (1, 3, 0.75, 0.5)
+    standing.record(2, 0, -0.125, 0.0, best=True)
+    assert (standing.round, standing.window, standing.score) == (2, 0, -0.125)
 
 
 def test_round_comes_before_score_and_relevance_never_rises():
@@ -235,3 +269,33 @@ def test_a_window_too_small_for_the_query_is_an_error():
 def test_no_piece_is_cut_where_all_fits():
     piece = Piece(0, 0, len(MANY[0].text))
     assert piece.of(MANY) is MANY[0]
+
+
+LONG = " ".join(f"{document.text} That was part {number}." for number, document in enumerate(MANY[:7]))
+
+
+@pytest.mark.parametrize("layout", ["joint", "independent"])
+@pytest.mark.parametrize("order", ["given", "reversed"])
+def test_of_a_long_document_the_best_part_counts(layout, order):
+    options = {"template": "plain", "layout": layout, "device": "cpu", "filter_tokens": False}
+    plain = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1,4-3,3-5", **options)
+    parted = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1,4-3,3-5", passage_tokens=80, **options)
+    documents = [MANY[0], Document(LONG, "Title"), MANY[1]]
+    parts = parted.parts(documents)
+    assert [part.document for part in parts][:2] == [0, 1]
+    assert len(parts) > 5
+    by_part = in_order(plain.rank(QUERY, [part.of(documents) for part in parts], order=order))
+    best = [max(s for part, s in zip(parts, by_part, strict=True) if part.document == n) for n in range(3)]
+    ranking = parted.rank(QUERY, documents, order=order)
+    assert in_order(ranking) == pytest.approx(best, abs=1e-6)
+    assert [hit.document for hit in ranking] == [documents[hit.index] for hit in ranking]
+    assert sum(hit.relevance for hit in ranking) <= 1 + 1e-6
+    assert parted.with_heads(parted.heads, "same").passage_tokens == 80
+
+
+def test_windows_of_parts():
+    options = {"template": "plain", "device": "cpu", "passage_tokens": 60, "max_prompt_tokens": 500}
+    scorer = QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1,4-3,3-5", **options)
+    ranking = scorer.rank(QUERY, [LONG, *MANY[:8], LONG])
+    assert ranking.windows > 1
+    assert sorted(hit.index for hit in ranking) == list(range(10))
