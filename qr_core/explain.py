@@ -160,7 +160,7 @@ def explain(
         own = [piece for piece in pieces if piece.document == place]
         words = tuple((piece.start + a, piece.start + b) for piece in own for a, b in by_piece[piece][0])
         masses = np.concatenate([by_piece[piece][1] for piece in own], axis=1)
-        before = np.sum([by_piece[piece][2] for piece in own], axis=0, dtype=np.float32)
+        before = np.stack([by_piece[piece][2] for piece in own]).sum(axis=0)
         found.append(ExplainedDocument(hit.index, hit.document, hit.score, hit.relevance, words, masses, before))
     heads = [(layer, head) for layer, row in scorer.heads.by_layer().items() for head in row]
     return Explanation(ranking, tuple(heads), tuple(found))

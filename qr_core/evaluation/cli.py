@@ -121,6 +121,15 @@ def evaluate(
     device: Device = None,
     dtype: Dtype = "auto",
     max_prompt_tokens: Window = None,
+    passage_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Read longer documents in parts of so many tokens; the best part counts. By default as the head set "
+            "says.",
+            min=1,
+            rich_help_panel=ABLATIONS,
+        ),
+    ] = None,
     windows: Annotated[
         str | None,
         typer.Option(help="longcontext: also rank in so many windows, such as 1,2,4,8.", rich_help_panel=ABLATIONS),
@@ -224,6 +233,7 @@ def evaluate(
             calibrate=calibrate,
             filter_tokens=token_filter,
             max_prompt_tokens=max_prompt_tokens,
+            passage_tokens=passage_tokens,
             num_heads=num_heads,
             max_layer=max_layer,
             draws=draws,

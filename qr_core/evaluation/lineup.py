@@ -38,6 +38,7 @@ class Settings:
     calibrate: bool | None = None
     filter_tokens: bool = True
     max_prompt_tokens: int | None = None
+    passage_tokens: int | None = None
     num_heads: int | None = None
     max_layer: int | None = None
     draws: int = 5
@@ -164,6 +165,7 @@ def _scorer(name: str, settings: Settings) -> QRScorer:
         calibrate=settings.calibrate,
         filter_tokens=settings.filter_tokens,
         max_prompt_tokens=settings.max_prompt_tokens,
+        passage_tokens=settings.passage_tokens,
     )
     if name == "retrieval-heads" or (settings.num_heads is None and settings.max_layer is None):
         return scorer

@@ -115,6 +115,7 @@ def test_ablations_change_what_they_name(evaluated, beir):
     assert about("--order", "reversed")["order"] == "reversed"
     assert [about("--template", name)["template"] for name in ("plain", "chat")] == ["plain", "chat"]
     assert about("--max-prompt-tokens", "200")["max_prompt_tokens"] == 200
+    assert about("--passage-tokens", "20")["passage_tokens"] == 20
 
 
 def test_ablations_change_scores(evaluated, beir, tmp_path):
@@ -122,7 +123,7 @@ def test_ablations_change_scores(evaluated, beir, tmp_path):
     seen = []
     for number, args in enumerate(
         ([], ["--num-heads", "1"], ["--max-layer", "1"], ["--no-calibrate"], ["--no-token-filter"],
-         ["--order", "reversed"], ["--template", "plain"])
+         ["--order", "reversed"], ["--template", "plain"], ["--passage-tokens", "12"])
     ):  # fmt: skip
         out = tmp_path / str(number)
         evaluated(
