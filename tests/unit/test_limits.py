@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from qr_core import ContextLengthError, Document, QRScorer, capture, prefill
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
@@ -94,6 +95,21 @@ def test_chunks_get_smaller_with_longer_prompts(embedded):
     assert rows[0] >= 1_000
     assert rows[2] * 100_000 * 4 <= prefill.CHUNK_BYTES["cpu"]
     assert rows[3] == prefill.SMALLEST_CHUNK
+
+
+def test_a_prompt_of_bounded_size_is_one_chunk_where_that_needs_no_mask(embedded, monkeypatch):
+    model = embedded.reader.model.at_depth(1)
+    assert prefill.chunk_rows(model, 20_000, True) == 20_000
+    assert prefill.chunk_rows(model, 100_000, True) == prefill.chunk_rows(model, 100_000)
+    assert prefill.chunk_rows(model, 20_000) < 20_000
+    monkeypatch.setattr(model.config, "_attn_implementation", "eager")
+    assert prefill.chunk_rows(model, 20_000, True) < 20_000
+
+
+def test_sliding_layers_need_masks():
+    config = MistralConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, sliding_window=64, vocab_size=99)
+    model = MistralForCausalLM._from_config(config).model
+    assert prefill.chunk_rows(model, 20_000, True) < 20_000
 
 
 def test_control_strings_by_the_thousand_are_found_soon(tiny):
