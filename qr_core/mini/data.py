@@ -25,7 +25,14 @@ SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 MOST_QUESTIONS = 5
 LONGEST = 220
 """Words of a passage; longer ones are cut into several, and which of them answers is left to the teacher."""
-SOURCES = {"nqg": 3200, "squadshifts_new_wiki": 1600, "nq_oracle": 2600, "anthropic_docs_rag": 124}
+SOURCES = {
+    "nqg": 3200,
+    "squadshifts_new_wiki": 1600,
+    "squadshifts_reddit": 2033,
+    "squadshifts_amazon": 2050,
+    "nq_oracle": 2600,
+    "anthropic_docs_rag": 124,
+}
 """Sources that are read, and how many lines of each stand as passages of their own."""
 HELD_OUT = (20, 7)
 """Group number 7 of every 20 of a source is held out from training."""

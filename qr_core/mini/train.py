@@ -23,6 +23,7 @@ import torch
 import typer
 from torch import Tensor
 
+from qr_core.evaluation.bm25 import Bm25
 from qr_core.mini import data as reading
 from qr_core.mini import overlap, teacher
 from qr_core.mini.losses import Batch, Batches, Readouts, losses
@@ -30,6 +31,7 @@ from qr_core.mini.packs import Packs
 from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
 from qr_core.mini.select import select_heads
 from qr_core.mini.token_teacher import TokenTeacher, sample
+from qr_core.types import Document
 
 
 def learning_rate(recipe: Recipe, step: int, done: float) -> float:
@@ -47,7 +49,8 @@ class Sources:
         typer.echo(f"{len(banned)} passages left out: they stand in evaluation data")
         vectors = teacher.embeddings(init, self.collection, cache)
         near = [teacher.nearest(self.collection, *vectors), teacher.lexical(self.collection)]
-        self.packs = Packs(self.collection, vectors, near, banned=banned)
+        bm25 = Bm25([Document(passage.text, passage.title or None) for passage in self.collection.passages])
+        self.packs = Packs(self.collection, vectors, near, lexical=bm25.scores, banned=banned)
         self.held_out = Packs(self.collection, vectors, near, held=True, banned=banned)
 
 
@@ -152,8 +155,8 @@ class Run:
         """Write the mean of the last checkpoints and the tokenizer as transformers reads them, in bfloat16."""
         if self.averaged:
             self.model.load_state_dict(self.mean)
-        for layer in self.recipe.read_layers:
-            self.model.model.layers[layer].self_attn.q_proj.weight.mul_(self.recipe.sharpness)
+        deepest = max(self.recipe.read_layers)  # the states of no other read layer would stay what they are
+        self.model.model.layers[deepest].self_attn.q_proj.weight.mul_(self.recipe.sharpness)
         torch.nn.Module.to(self.model, torch.bfloat16)
         self.model.save_pretrained(self.out / "model")
         self.tokenizer.save_pretrained(self.out / "model")
@@ -193,7 +196,7 @@ def train(
         clock = time.monotonic()
     run.save_checkpoint()
     run.save_model()
-    select_heads(out / "model", sources.held_out, recipe.select_packs)
+    select_heads(out / "model", sources.held_out, recipe.select_packs, recipe.heads)
 
 
 def main(

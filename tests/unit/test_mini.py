@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 
 from qr_core import Document, QRScorer
 from qr_core.inputs import documents_from_json_lines
-from qr_core.mini import average, data, embedded_model, forward, losses, overlap, packs, token_teacher, train
+from qr_core.evaluation.examples import read_examples
+from qr_core.mini import data, embedded_model, forward, losses, overlap, packs, select, token_teacher, train
 from qr_core.mini import recipe as recipe_module
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
@@ -178,6 +179,37 @@ def test_the_same_files_give_the_same_queries(training_data):
         for seed in "12"
     ]
     assert runs[0] == runs[1]
+
+
+def test_the_teacher_and_bm25_have_equal_weight():
+    cosine = torch.tensor([[2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    words = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]])
+    found = packs.fused(cosine, words)
+    assert found[0].argmax() == 1
+    assert torch.allclose(found[1], packs.FUSION * cosine[1])  # no word in common: the teacher alone
+    assert torch.allclose(found[0], packs.fused(cosine, 7 * words + 3)[0], atol=1e-5)  # BM25's scale is its own
+    assert torch.allclose(packs.fused(cosine, cosine)[0], 2 * packs.FUSION * cosine[0], atol=1e-5)
+
+
+def test_bm25_takes_part_in_the_targets(sources):
+    plain = packs.Packs(
+        sources.collection, (sources.packs.passage_vectors, sources.packs.query_vectors), sources.packs.near
+    )
+    pack, with_words = plain.draw(random.Random(3)), sources.packs.draw(random.Random(3))
+    assert pack.queries == with_words.queries
+    assert not torch.allclose(pack.targets, with_words.targets)
+    assert torch.allclose(with_words.targets.sum(dim=1), torch.ones(len(pack.queries)))
+
+
+def test_examples_for_detection_are_read_back(sources, tmp_path):
+    examples = select.drawn(sources.held_out, 6, seed=1)
+    assert len(examples) > 3
+    assert all(one.problem() is None for one in examples)
+    select.write_examples(examples, tmp_path / "examples.jsonl")
+    found, problems = read_examples(tmp_path / "examples.jsonl")
+    assert not problems
+    told = [(one.id, one.query, [(d.title, d.text) for d in one.documents], one.gold) for one in examples]
+    assert [(one.id, one.query, [(d.title, d.text) for d in one.documents], one.gold) for one in found] == told
 
 
 def test_no_data_is_an_error(tmp_path):
@@ -350,20 +382,6 @@ def test_a_run_goes_on_from_another(initial_model, tmp_path):
     assert second.step == 0
     assert torch.equal(second.model.model.layers[1].self_attn.q_proj.weight, weights)
     assert torch.equal(second.readouts.ends.weight, first.readouts.ends.weight)
-
-
-def test_runs_are_averaged(initial_model, tmp_path):
-    recipe = train.Recipe(**TINY)
-    tables = []
-    for seed in (0, 1):
-        run = train.Run(initial_model, tmp_path / str(seed), replace(recipe, seed=seed))
-        run.save_checkpoint()
-        tables.append(run.model.model.layers[0].self_attn.q_proj.weight.detach().clone())
-        run.save_model()
-    average.average([tmp_path / "0", tmp_path / "1"], tmp_path / "mean")
-    mean = AutoModelForCausalLM.from_pretrained(tmp_path / "mean" / "model", dtype=torch.float32)
-    assert not torch.equal(*tables)
-    assert torch.allclose(mean.model.layers[0].self_attn.q_proj.weight, (tables[0] + tables[1]) / 2, atol=1e-2)
 
 
 def test_passages_apart_share_their_positions(sources, initial_model):
