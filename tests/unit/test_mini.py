@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
 from qr_core import Document, QRScorer
-from qr_core.inputs import documents_from_json_lines
 from qr_core.evaluation.examples import read_examples
+from qr_core.inputs import documents_from_json_lines
 from qr_core.mini import data, embedded_model, forward, losses, overlap, packs, select, token_teacher, train
 from qr_core.mini import recipe as recipe_module
 from tests.helpers import captured_masses, eager_masses, flat_heads
