@@ -21,10 +21,15 @@ QUERIES = {f"q{n}": f"When was harbour {n} built?" for n in range(12)}
 TEXTS = {f"d{n}": ("Harbour", f"The pier of harbour {n} was built in {1800 + n}, of stone.") for n in range(12)}
 
 
-def test_detection_on_two_workers_one_of_them_killed(nodes, tmp_path):
+def refuse(*_):
+    raise AssertionError("this process does the work of the workers")
+
+
+def test_detection_on_two_workers_one_of_them_killed(nodes, tmp_path, monkeypatch):
     examples = [example(n, 8) for n in range(24)]
     options = {"template": "plain", "num_heads": 3, "device": "cpu", "shuffle": True}
     detect_heads(MODEL, examples, **options).heads.save(tmp_path / "local.json")
+    monkeypatch.setattr("qr_core.detection.measure", refuse)
     killed = []
 
     def kill(done: int, total: int) -> None:
@@ -40,7 +45,7 @@ def test_detection_on_two_workers_one_of_them_killed(nodes, tmp_path):
     assert len(list((tmp_path / "work").glob("*.safetensors"))) == 24
 
 
-def test_evaluation_on_two_workers(nodes, evaluated, tmp_path):
+def test_evaluation_on_two_workers(nodes, evaluated, tmp_path, monkeypatch):
     """Through the command."""
     grades = {query: {f"d{n}": 1} for n, query in enumerate(QUERIES)}
     args = write_beir(tmp_path / "set", TEXTS, QUERIES, grades)
@@ -51,6 +56,7 @@ def test_evaluation_on_two_workers(nodes, evaluated, tmp_path):
     (tmp_path / "set" / "pools.jsonl").write_text("\n".join(map(json.dumps, rows)))
     args += [*TINY, "--systems", "qr,all,bm25"]
     local = evaluated(*args, "--out", tmp_path / "local")
+    monkeypatch.setattr("qr_core.evaluation.lineup.attention_system", refuse)
     pooled = evaluated(*args, "--out", tmp_path / "ray", "--engine", "ray", "--workers", "2")
     assert timeless(pooled["systems"]) == timeless(local["systems"])
     assert timeless(pooled["differences"]) == timeless(local["differences"])
