@@ -22,9 +22,10 @@ from qr_core.types import Document, Hit, Pruned, Ranking, Span
 from qr_core.version import __version__
 
 if TYPE_CHECKING:
-    from qr_core.detection import Example, detect_heads
+    from qr_core.detection import detect_heads
     from qr_core.generation import ask
     from qr_core.heads import HeadSet
+    from qr_core.measuring import Example
     from qr_core.scorer import QRScorer
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 _LATER = {
-    "Example": "qr_core.detection",
+    "Example": "qr_core.measuring",
     "HeadSet": "qr_core.heads",
     "QRScorer": "qr_core.scorer",
     "ask": "qr_core.generation",

@@ -17,7 +17,7 @@ import torch
 from qr_core.bulk_files import Done, Part
 from qr_core.bulk_formats import BulkFormat, Row, rendered, trec_id
 from qr_core.checks import checked_documents, checked_query
-from qr_core.errors import InputError, ModelLoadError, QRHeadError
+from qr_core.errors import InputError, ModelLoadError, QRHeadError, StoppedError
 from qr_core.types import Document, Order, Ranking
 
 if TYPE_CHECKING:
@@ -65,10 +65,6 @@ class Options:
         from qr_core.scorer import QRScorer
 
         return QRScorer.from_pretrained(**{**self.scorer, "cache_bytes": 0})
-
-
-class StoppedError(QRHeadError):
-    """The run cannot go on; finished parts are kept."""
 
 
 class Ranker:

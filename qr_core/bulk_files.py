@@ -18,7 +18,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -277,11 +277,6 @@ class OutputFolder:
 def job_record(file: JobFile, part_size: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """What `job.json` holds."""
     return {"input": file.digest, "jobs": file.jobs, "part size": part_size, **options}
-
-
-def part_row(part: Part, lines: bytes) -> dict[str, Any]:
-    """A part and its lines as one row of plain data."""
-    return {**asdict(part), "lines": lines}
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -58,6 +58,13 @@ class LayoutChoice(str, Enum):
     independent = "independent"
 
 
+class EngineChoice(str, Enum):
+    """Who does the work: this process, or workers on Ray."""
+
+    local = "local"
+    ray = "ray"
+
+
 Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model. Default: the embedded small model.")]
 Heads = Annotated[
     str | None, typer.Option(help='A published set, a head-set file, "13-18,8-11" (layer-head), or "all".')
@@ -87,6 +94,17 @@ Mismatch = Annotated[
     bool, typer.Option("--allow-model-mismatch", help="Accept heads found for another model of the same shape.")
 ]
 RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repository run.")]
+EngineOption = Annotated[EngineChoice, typer.Option("--engine", help="ray: an actor pool, on one machine or many.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="ray: how many hold the model. Default: as many as fit.", min=1)
+]
+GpusPerWorker = Annotated[
+    float | None, typer.Option("--gpus-per-worker", help="ray: default 1 where there are any.", min=0)
+]
+CpusPerWorker = Annotated[int, typer.Option("--cpus-per-worker", help="ray: cores, and threads of torch.", min=1)]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", help="ray: the cluster. Default: RAY_ADDRESS, or one on this machine.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="Table for people, JSON for programs.")]
 
 

@@ -17,20 +17,27 @@ import typer
 from rich.table import Table
 
 from qr_core.cli_common import (
+    CpusPerWorker,
     Device,
     Dtype,
+    EngineChoice,
+    EngineOption,
     Format,
     FormatOption,
+    GpusPerWorker,
     LayoutOption,
     Model,
+    RayAddress,
     RemoteCode,
     Revision,
     TemplateOption,
+    WorkersOption,
     err,
     out,
     print_json,
 )
 from qr_core.errors import InputError
+from qr_core.ray_pool import Workers
 from qr_core.terminal import plain
 
 if TYPE_CHECKING:
@@ -89,6 +96,11 @@ def detect(
     needles: Needles = None,
     needle_tokens: NeedleTokens = "500,1000",
     needle_depths: Depths = "0.1,0.5,0.9",
+    engine: EngineOption = EngineChoice.local,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    ray_address: RayAddress = None,
     template: TemplateOption = None,
     layout: LayoutOption = None,
     revision: Revision = None,
@@ -108,6 +120,8 @@ def detect(
     if criterion is CriterionChoice.copy_paste:
         if data is not None:
             raise InputError("copy-paste takes --haystack and --needles, not --data")
+        if engine is EngineChoice.ray:
+            raise InputError("copy-paste runs in this process: leave out --engine ray")
         heads = _copying(model, num_heads, haystack, needles, needle_tokens, needle_depths, options)
         report: dict[str, Any] = {}
     else:
@@ -115,10 +129,11 @@ def detect(
             raise InputError("pass examples with --data")
         options["template"] = template.value if template else None
         options["layout"] = layout.value if layout else None
+        on_ray = {"engine": engine.value, "workers": Workers(workers, gpus_per_worker, cpus_per_worker, ray_address)}
         detection = _detection(
             data, candidates, depth, model, like, options, save_to.with_suffix(".work"),
             criterion=criterion.value, num_heads=num_heads, max_layer=max_layer, calibrated=calibrated,
-            temperature=temperature, shuffle=shuffle, sample=sample, seed=seed,
+            temperature=temperature, shuffle=shuffle, sample=sample, seed=seed, **on_ray,
         )  # fmt: skip
         heads, report = detection.heads, _trade_offs(detection, seed)
     heads.save(save_to)

@@ -15,29 +15,28 @@ from typing import Annotated
 import typer
 
 from qr_core.cli_common import (
+    CpusPerWorker,
     Device,
     DeviceMap,
     DocumentOrder,
     Dtype,
+    EngineChoice,
+    EngineOption,
+    GpusPerWorker,
     Heads,
     LayoutOption,
     Mismatch,
     Model,
     OrderOption,
+    RayAddress,
     RemoteCode,
     Revision,
     TemplateOption,
     Window,
+    WorkersOption,
     err,
     print_json,
 )
-
-
-class EngineChoice(str, Enum):
-    """Who runs the parts."""
-
-    local = "local"
-    ray = "ray"
 
 
 class BulkFormatChoice(str, Enum):
@@ -54,9 +53,7 @@ def rank_many(
         typer.Option("--input", help=".jsonl or .parquet of query, documents and id (not needed); .gz is unpacked."),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the results; an interrupted run goes on there.")],
-    engine: Annotated[EngineChoice, typer.Option(help="ray: an actor pool, on one machine or many.")] = (
-        EngineChoice.local
-    ),
+    engine: EngineOption = EngineChoice.local,
     format_: Annotated[BulkFormatChoice, typer.Option("--format", help="Of the results.")] = BulkFormatChoice.parquet,
     model: Model = None,
     heads: Heads = None,
@@ -65,14 +62,10 @@ def rank_many(
     top_k: Annotated[int | None, typer.Option(help="Only the best so many. Default: all.")] = None,
     order: OrderOption = DocumentOrder.given,
     part_size: Annotated[int, typer.Option(help="Jobs of a part, which is done as a whole.", min=1)] = 100,
-    workers: Annotated[
-        int | None, typer.Option(help="ray: how many hold the model. Default: as many as fit.", min=1)
-    ] = None,
-    gpus_per_worker: Annotated[float | None, typer.Option(help="ray: default 1 where there are any.", min=0)] = None,
-    cpus_per_worker: Annotated[int, typer.Option(help="ray: cores, and threads of torch.", min=1)] = 1,
-    ray_address: Annotated[
-        str | None, typer.Option(help="ray: the cluster. Default: RAY_ADDRESS, or one on this machine.")
-    ] = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    ray_address: RayAddress = None,
     max_prompt_tokens: Window = None,
     revision: Revision = None,
     device: Device = None,
@@ -82,7 +75,8 @@ def rank_many(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Rank a file of jobs, each a query with its documents, into a folder. A job that fails has an error instead."""
-    from qr_core.distributed import Workers, rank_file
+    from qr_core.distributed import rank_file
+    from qr_core.ray_pool import Workers
 
     scorer = {
         "model": model,

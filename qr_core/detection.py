@@ -15,8 +15,9 @@ import hashlib
 import json
 import platform
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ import torch
 import transformers
 from torch import Tensor
 
-from qr_core import criteria, scoring
+from qr_core import criteria
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.criteria import Criterion
 from qr_core.errors import InputError
 from qr_core.heads import HeadSet, Provenance
+from qr_core.measuring import Example, Measured, measure, measure_all
+from qr_core.ray_pool import Engine, Workers, on_ray
 from qr_core.scorer import QRScorer
-from qr_core.types import Document
 from qr_core.version import __version__
 from qr_core.workfolder import WorkFolder
 
@@ -38,78 +40,6 @@ NUM_HEADS = 16
 """As in the paper for models below 10B parameters."""
 LARGEST_SHARE = 4
 """By default at most one head in so many is selected: small models have few."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A query, documents, and which of them answer it.
-
-    Attributes
-    ----------
-    id : str
-        Names it in reports.
-    query : str
-    documents : tuple of Document
-        In prompt order.
-    gold : tuple of int
-        Positions of the documents that answer.
-    """
-
-    id: str
-    query: str
-    documents: tuple[Document, ...]
-    gold: tuple[int, ...]
-
-    def problem(self) -> str | None:
-        """Why nothing can be learnt from it, or None."""
-        if not self.query.strip():
-            return "its query is empty"
-        if not self.gold:
-            return "none of its documents is marked as answering"
-        wrong = [place for place in self.gold if not 0 <= place < len(self.documents)]
-        if wrong:
-            return f"document {wrong[0]} is marked as answering, and there are {len(self.documents)}"
-        if len(set(self.gold)) == len(self.documents):
-            return "all its documents are marked as answering"
-        return None
-
-    def shuffled(self, seed: int) -> Example:
-        """The same with documents in an order that depends on `seed` and `id` alone."""
-        order = list(range(len(self.documents)))
-        random.Random(f"{seed} {self.id}").shuffle(order)
-        place = {old: new for new, old in enumerate(order)}
-        return replace(
-            self,
-            documents=tuple(self.documents[old] for old in order),
-            gold=tuple(sorted({place[old] for old in self.gold})),
-        )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What every candidate head pays every document of one example.
-
-    Attributes
-    ----------
-    id : str
-    gold : tuple of int
-    raw : Tensor
-        Float32, shape (heads, documents): attention mass of the query.
-    calibrated : Tensor
-        Same shape: minus that of the content-free query `N/A`.
-    filtered : Tensor
-        Same shape: calibrated, without each head's low tokens, as the published code detects.
-    """
-
-    id: str
-    gold: tuple[int, ...]
-    raw: Tensor
-    calibrated: Tensor
-    filtered: Tensor
-
-    def scores(self, calibrated: bool) -> Tensor:
-        """The form that criteria judge: filtered, or raw."""
-        return self.filtered if calibrated else self.raw
 
 
 @dataclass(frozen=True)
@@ -131,40 +61,6 @@ class Detection:
     candidates: tuple[tuple[int, int], ...]
     measured: list[Measured] = field(repr=False)
     left_out: dict[str, str]
-
-
-_FORMS = ("raw", "calibrated", "filtered")
-
-
-def _kept(done: dict[str, Tensor] | None, example: Example, heads: int) -> Measured | None:
-    """What a work folder has of an example; None when it is nothing, or cannot be this example's."""
-    if done is None or set(done) != set(_FORMS):
-        return None
-    shape = (heads, len(example.documents))
-    if any(tensor.shape != shape or tensor.dtype != torch.float32 for tensor in done.values()):
-        return None
-    if not all(torch.isfinite(tensor).all() for tensor in done.values()):
-        return None
-    return Measured(example.id, example.gold, **done)
-
-
-def measure(scorer: QRScorer, example: Example) -> Measured:
-    """Score one example's documents with every head of `scorer`, each on its own.
-
-    Raises
-    ------
-    InputError, ModelLoadError, NonFiniteError
-        As for `QRScorer.token_masses`.
-    """
-    found = scorer.token_masses(example.query, example.documents)
-    spans = found.prompt.document_spans
-    return Measured(
-        example.id,
-        example.gold,
-        raw=scoring.score_documents(found.raw, spans, filtered=False),
-        calibrated=scoring.score_documents(found.mass, spans, filtered=False),
-        filtered=scoring.score_documents(found.mass, spans, filtered=True),
-    )
 
 
 def judge(measured: Sequence[Measured], criterion: Criterion, calibrated: bool, temperature: float) -> Tensor:
@@ -200,6 +96,8 @@ def detect_heads(
     like: HeadSet | None = None,
     work: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    engine: Engine = "local",
+    workers: Workers | None = None,
     **options: Any,
 ) -> Detection:
     """Judge every head of a model by what it pays the documents that answer, and select the best.
@@ -237,6 +135,11 @@ def detect_heads(
         Folder for intermediate results; a run that finds its own there goes on from them.
     progress : callable, optional
         Called with the number of examples done, and of all.
+    engine : str
+        Who measures: `local`, this process, or `ray`, workers that load the model for themselves (see
+        `qr_core.ray_pool`).
+    workers : Workers, optional
+        For Ray.
     options
         Of `QRScorer.from_pretrained`, where `model` is no scorer.
 
@@ -248,7 +151,12 @@ def detect_heads(
     ------
     InputError
         When no example is usable, or an option is out of range, or `work` holds another run's results.
+    StoppedError
+        When Ray cannot go on; what is in `work` is kept.
     """
+    check_one_of("engine", engine, Engine)
+    if engine == "ray" and isinstance(model, QRScorer):
+        raise InputError("with engine='ray' pass the model's name or folder, not a QRScorer: workers load their own")
     check_one_of("criterion", criterion, Criterion)
     check_whole_number("num_heads", num_heads)
     check_whole_number("max_layer", max_layer, least=0)
@@ -276,16 +184,11 @@ def detect_heads(
 
     job = _job(scorer, candidates, usable)
     folder = None if work is None else WorkFolder(Path(work), job)
-    measured = []
-    for number, example in enumerate(usable):
-        found = None if folder is None else _kept(folder.load(number), example, len(candidates))
-        if found is None:
-            found = measure(scorer, example)
-            if folder is not None:
-                folder.save(number, {name: getattr(found, name) for name in _FORMS})
-        measured.append(found)
-        if progress:
-            progress(number + 1, len(usable))
+    if engine == "local" or isinstance(model, QRScorer):
+        run = partial(_here, scorer)
+    else:
+        run = partial(_on_ray, model, like, max_layer, options, workers)
+    measured = measure_all(usable, len(candidates), folder, run, progress)
 
     values = judge(measured, criterion, calibrated, temperature)
     order = best_first(values)
@@ -337,6 +240,28 @@ def _all_heads(
     fields = {name: getattr(base.heads, name) for name in HeadSet.model_fields if name not in ("heads", "provenance")}
     every = HeadSet(**fields | {"heads": tuple((*pair, None) for pair in candidates)})
     return base.with_heads(every, "all", calibrate=True), candidates
+
+
+def _here(scorer: QRScorer, examples: Sequence[Example]) -> Iterator[tuple[int, Measured]]:
+    return ((number, measure(scorer, example)) for number, example in enumerate(examples))
+
+
+def _on_ray(
+    model: str | Path | None,
+    like: HeadSet | None,
+    max_layer: int | None,
+    options: dict[str, Any],
+    workers: Workers | None,
+    examples: Sequence[Example],
+) -> Iterator[tuple[int, Measured]]:
+    make = partial(_measuring, model, like, max_layer, options)
+    return on_ray(examples, make, workers or Workers(), options.get("device"))
+
+
+def _measuring(
+    model: str | Path | None, like: HeadSet | None, max_layer: int | None, options: dict[str, Any]
+) -> Callable[[Example], Measured]:
+    return partial(measure, _all_heads(model, like, max_layer, options)[0])
 
 
 def _usable(scorer: QRScorer, examples: Sequence[Example]) -> tuple[list[Example], dict[str, str]]:

@@ -36,3 +36,7 @@ class NonFiniteError(QRHeadError, ArithmeticError):
 
 class MemoryLimitError(QRHeadError, MemoryError):
     """There is not enough memory for a prompt, even in small pieces."""
+
+
+class StoppedError(QRHeadError):
+    """A long run cannot go on; what is done is kept."""

@@ -15,7 +15,8 @@ import torch
 
 from qr_core import criteria
 from qr_core.criteria import Criterion
-from qr_core.detection import Detection, Measured, best_first, judge
+from qr_core.detection import Detection, best_first, judge
+from qr_core.measuring import Measured
 
 SIZES = (4, 8, 16, 32, 64, 128)
 DRAWS = 10

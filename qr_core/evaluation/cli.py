@@ -14,15 +14,21 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qr_core.cli_common import (
+    CpusPerWorker,
     Device,
     Dtype,
+    EngineChoice,
+    EngineOption,
     Format,
     FormatOption,
+    GpusPerWorker,
     Heads,
     LayoutOption,
     Model,
+    RayAddress,
     TemplateOption,
     Window,
+    WorkersOption,
     err,
     out,
     print_json,
@@ -30,6 +36,7 @@ from qr_core.cli_common import (
 from qr_core.errors import InputError
 from qr_core.evaluation.show import show
 from qr_core.evaluation.tasks import Choice, PoolOrder, Task
+from qr_core.ray_pool import Workers
 from qr_core.terminal import plain
 
 DATA, SYSTEMS, ABLATIONS, GENERATION, RESULTS = "Data", "Systems", "Ablations", "Generation", "Results"
@@ -120,6 +127,11 @@ def evaluate(
     ] = None,
     device: Device = None,
     dtype: Dtype = "auto",
+    engine: EngineOption = EngineChoice.local,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    ray_address: RayAddress = None,
     max_prompt_tokens: Window = None,
     passage_tokens: Annotated[
         int | None,
@@ -215,7 +227,8 @@ def evaluate(
 ) -> None:
     """Measure quality and time on a data set, beside baselines on the same work.
 
-    Keys of addresses are taken from the environment's OPENAI_API_KEY.
+    Keys of addresses are taken from the environment's OPENAI_API_KEY. With --engine ray the attention systems (qr, all,
+    random-heads, retrieval-heads) rank on Ray, the others here.
     """
     if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
         raise InputError(f"--out {out_folder} is a file: name a folder")
@@ -275,7 +288,8 @@ def evaluate(
         )
         counting = Counting(measures, exponential_gain, baseline)
         named = [name.strip() for name in systems.split(",") if name.strip()]
-        results = launch(task, data, choice, named, settings, asking, counting, out_folder, _tracked)
+        on_ray = Workers(workers, gpus_per_worker, cpus_per_worker, ray_address) if engine is EngineChoice.ray else None
+        results = launch(task, data, choice, named, settings, asking, counting, out_folder, _tracked, on_ray)
     if format_ is Format.json:
         print_json(results.report)
         return

@@ -5,14 +5,13 @@ Knows nothing of files of data, of the command line, or of how the report is sho
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qr_core.errors import InputError, ModelLoadError, NonFiniteError
+from qr_core.errors import InputError, ModelLoadError
 from qr_core.evaluation import metrics
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.lineup import Entry
@@ -20,13 +19,15 @@ from qr_core.evaluation.orders import sensitivity
 from qr_core.evaluation.provenance import fingerprint, versions
 from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
-from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool, Work
 from qr_core.mini import embedded_model
 from qr_core.models import ModelSource, load_tokenizer
 from qr_core.pruning import Count
 from qr_core.pruning import counter as token_counter
 from qr_core.workfolder import WorkFolder, refuse_links
+
+Elsewhere = Callable[[Sequence[Entry], Sequence[Pool], Mapping[str, Journal], Track], Mapping[str, Found]]
+"""Lets some of the systems do the work outside this process; what they found, by name."""
 
 
 @dataclass
@@ -76,6 +77,8 @@ class Plan:
         Tokens of a text, for the rate at which systems go through queries and candidates.
     answering : Answering, optional
         Let a generator answer from what each system ranks first.
+    elsewhere : callable, optional
+        Lets some of the systems rank outside this process; see `pooled`.
     """
 
     measures: Sequence[str] = ()
@@ -86,6 +89,7 @@ class Plan:
     judgements: str = ""
     count: Count | None = None
     answering: Answering | None = None
+    elsewhere: Elsewhere | None = None
 
 
 def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | None, track: Track) -> Results:
@@ -109,9 +113,10 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     places = {name: None if done is None else done / file_name(name) for name in names}
     journals = {entry.name: Journal(places[entry.name], entry.about) for entry in entries if entry.make is not None}
     tokens = cache(lambda: token_counts(work.pools, plan.count) if plan.count else {})
+    elsewhere = plan.elsewhere(entries, work.pools, journals, track) if plan.elsewhere else {}
     for entry in entries:
         row = results.report["systems"][entry.name] = dict(entry.about)
-        found = _ranked(entry, work, plan, journals, track)
+        found = elsewhere.get(entry.name) or _ranked(entry, work, plan, journals, track)
         if found.missing:
             row["missing"] = found.missing
             continue
@@ -132,28 +137,11 @@ def _ranked(entry: Entry, work: Work, plan: Plan, journals: Mapping[str, Journal
     if entry.make is None:  # either its model is missing, or it ranks nothing
         return Found(missing=entry.missing)
     try:
-        handle = plan.measured(entry) if plan.measured else _scores(entry.make, entry)
+        handle = plan.measured(entry) if plan.measured else entry.handle()
         with track(entry.name, len(work.pools)) as step:
             return run(handle, work.pools, journals[entry.name], step)
     except ModelLoadError as error:
         return Found(missing=str(error))
-
-
-def _scores(make: Callable[[], System], entry: Entry) -> Handle:
-    """Scores of each query, and what the replies to it were like; the system is made when it is first asked."""
-    made = cache(make)
-    counts = entry.replies or dict
-
-    def handle(pools: Sequence[Pool]) -> Iterable[dict[str, Any]]:
-        system, before = made(), counts()
-        for pool, scores in zip(pools, system(pools), strict=True):
-            if len(scores) != len(pool.documents) or not all(map(math.isfinite, scores)):
-                raise NonFiniteError(f"{entry.name} gave a document no score, or one that is not finite")
-            after = counts()
-            yield {"scores": scores, "replies": {key: after[key] - before[key] for key in after}}
-            before = after
-
-    return handle
 
 
 def _count(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from qr_core.errors import InputError
@@ -16,6 +16,7 @@ from qr_core.evaluation import lineup, metrics, spans
 from qr_core.evaluation.evaluate import Plan, Results, counter, evaluate
 from qr_core.evaluation.judging import Judge
 from qr_core.evaluation.lineup import Entry, Settings
+from qr_core.evaluation.pooled import rank_pooled
 from qr_core.evaluation.provenance import digest, machine, versions
 from qr_core.evaluation.replies import Answering, Track
 from qr_core.evaluation.report import write_report
@@ -24,6 +25,7 @@ from qr_core.evaluation.tasks import Choice, Task, read_work
 from qr_core.evaluation.work import Work
 from qr_core.generation import Generator, generator_of
 from qr_core.inputs import read_text
+from qr_core.ray_pool import Workers
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ def launch(
     counting: Counting,
     folder: Path | None,
     track: Track,
+    workers: Workers | None = None,
 ) -> Results:
-    """Evaluate, and write the report where there is a folder for it.
+    """Evaluate, and write the report where there is a folder for it; with `workers`, attention systems run on Ray.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def launch(
         raise InputError("--measures and --exponential-gain do not go with --task spans")
     if task is Task.spans and (settings.windows or settings.orders):
         raise InputError("--windows and --orders do not go with --task spans")
+    if task is Task.spans and workers is not None:
+        raise InputError("--engine ray does not go with --task spans")
     chosen = metrics.MEASURES.get(task.value, ()) if counting.measures is None else metrics.parse(counting.measures)
     entries = lineup.line_up(systems, settings)
     answering, count = asking.make(), counter(entries)
@@ -129,10 +134,13 @@ def launch(
         judgements=judgements,
         count=count,
         answering=answering,
+        elsewhere=None if workers is None else partial(rank_pooled, settings, workers),
     )
     results = evaluate(work, entries, plan, folder, track)
     if answering and answering.judge is None and not all(wanted.labels for wanted in work.expected.values()):
         results.notes.append("replies are not judged: pass --judge to tell which are right")
+    if workers is not None:
+        results.notes.append("attention systems ranked on Ray: their seconds and memory are those of single workers")
     results.report = {
         "task": task.value,
         "data": data.name if data else "default",

@@ -5,13 +5,17 @@ Knows nothing of tasks or results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from qr_core.errors import InputError, ModelLoadError
+from qr_core.errors import InputError, ModelLoadError, NonFiniteError
 from qr_core.evaluation.orders import PREFIX, reordered
+from qr_core.evaluation.runner import Handle
 from qr_core.evaluation.systems import System, attention_system, bm25_system, dense_system, given_system
+from qr_core.evaluation.work import Pool
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
 
@@ -81,6 +85,24 @@ class Entry:
     missing: str = ""
     replies: Callable[[], dict[str, int]] | None = None
 
+    def handle(self) -> Handle:
+        """Scores of each query, and what the replies to it were like; the system is made when it is first asked."""
+        if self.make is None:
+            raise ModelLoadError(self.missing)
+        made = cache(self.make)
+        counts = self.replies or dict
+
+        def handle(pools: Sequence[Pool]) -> Iterable[dict[str, Any]]:
+            system, before = made(), counts()
+            for pool, scores in zip(pools, system(pools), strict=True):
+                if len(scores) != len(pool.documents) or not all(map(math.isfinite, scores)):
+                    raise NonFiniteError(f"{self.name} gave a document no score, or one that is not finite")
+                after = counts()
+                yield {"scores": scores, "replies": {key: after[key] - before[key] for key in after}}
+                before = after
+
+        return handle
+
 
 def line_up(names: Sequence[str], settings: Settings) -> list[Entry]:
     """The systems of these names, and qr once more for each number of windows and for each order.
@@ -119,6 +141,12 @@ def line_up(names: Sequence[str], settings: Settings) -> list[Entry]:
         except ModelLoadError as error:
             entries.append(Entry(f"{PREFIX}1", missing=str(error)))
     return entries
+
+
+def attention_entry(name: str, settings: Settings) -> Entry:
+    """The attention system of this name, as `line_up` makes it."""
+    entries = line_up([next(kind for kind in ATTENTION if name.startswith(kind))], settings)
+    return next((entry for entry in entries if entry.name == name), entries[0])
 
 
 def _orders(settings: Settings) -> list[Entry]:

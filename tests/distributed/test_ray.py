@@ -10,9 +10,11 @@ import time
 
 import pytest
 
-from qr_core import ModelLoadError, distributed
-from qr_core.bulk import Ranker, StoppedError
-from qr_core.distributed import Workers, rank_file
+from qr_core import ModelLoadError, distributed, ray_pool
+from qr_core.bulk import Ranker
+from qr_core.distributed import rank_file
+from qr_core.errors import StoppedError
+from qr_core.ray_pool import Workers
 from tests.helpers import GOLDEN
 
 ray = pytest.importorskip("ray")
@@ -126,15 +128,13 @@ def test_a_part_that_kills_its_workers_costs_that_part(nodes, jobs, monkeypatch)
                 os._exit(1)
             return Ranker.__call__(self, part, lines)
 
-    class Worker(distributed._Ranking):
-        def __call__(self, row):
-            distributed.RETRIES = 1  # in the worker's process
-            self.ranker = self.ranker or Deadly(self.options)
-            return distributed._Ranking.__call__(self, row)
+    def ranking(options):
+        ranker = Deadly(options)
+        return lambda item: ranker(*item)
 
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, "_Ranking", Worker)
-        patch.setattr(distributed, "RETRIES", 1)
+        patch.setattr(distributed, "_ranking", ranking)
+        patch.setattr(ray_pool, "RETRIES", 1)
         with pytest.raises(StoppedError, match=rf"1 of {JOBS // PART} parts are not done \(3\)"):
             run(jobs, "deadly", workers=Workers(1))
     assert run(jobs, "deadly", engine="local").resumed == JOBS // PART - 1

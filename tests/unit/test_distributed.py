@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qr_core import InputError, NonFiniteError, QRScorer, bulk, distributed
-from qr_core.bulk import StoppedError
+from qr_core import InputError, NonFiniteError, QRScorer, bulk, ray_pool
 from qr_core.bulk_files import opened, read_part
-from qr_core.distributed import Workers, rank_file
+from qr_core.distributed import rank_file
+from qr_core.errors import StoppedError
+from qr_core.ray_pool import Workers
 from tests.helpers import GOLDEN
 
 SCORER = {"model": str(GOLDEN / "tiny-llama"), "heads": "2-1,3-4", "template": "plain", "device": "cpu"}
@@ -347,14 +348,13 @@ def test_without_the_extra_one_line_names_it(tmp_path, monkeypatch):
 
 
 def test_room_for_workers():
-    options = bulk.Options({"device": None})
-    room = distributed._room
-    assert room({"CPU": 16, "GPU": 2}, options, Workers(), 100) == (1, 2)
-    assert room({"CPU": 16}, options, Workers(cpus=4), 100) == (0, 4)
-    assert room({"CPU": 16, "GPU": 2}, bulk.Options({"device": "cpu"}), Workers(), 3) == (0, 3)
-    assert room({"CPU": 1}, options, Workers(count=5), 3) == (0, 5)
+    room = ray_pool._room
+    assert room({"CPU": 16, "GPU": 2}, None, Workers(), 100) == (1, 2)
+    assert room({"CPU": 16}, None, Workers(cpus=4), 100) == (0, 4)
+    assert room({"CPU": 16, "GPU": 2}, "cpu", Workers(), 3) == (0, 3)
+    assert room({"CPU": 1}, None, Workers(count=5), 3) == (0, 5)
     with pytest.raises(InputError, match="no room for a worker of 8 CPUs"):
-        room({"CPU": 4}, options, Workers(cpus=8), 3)
+        room({"CPU": 4}, None, Workers(cpus=8), 3)
 
 
 def test_options_are_checked(tmp_path):
