@@ -111,7 +111,6 @@ class Losses:
     """Scalars, and for each query with known answers whether one of them got the most mass."""
 
     retrieval: Tensor
-    lexical: Tensor
     null: Tensor
     vectors: Tensor
     ends: Tensor
@@ -121,7 +120,7 @@ class Losses:
 
     def total(self, recipe: Recipe) -> Tensor:
         """The sum that is trained."""
-        total = self.retrieval + recipe.null_weight * self.null + recipe.lexical_weight * self.lexical
+        total = self.retrieval + recipe.null_weight * self.null
         total = total + recipe.vector_weight * self.vectors + recipe.end_weight * self.ends
         if self.tokens is not None:
             total = total + recipe.token_weight * self.tokens
@@ -129,10 +128,7 @@ class Losses:
 
     def record(self) -> dict[str, float]:
         """Figures for the curve."""
-        found = {
-            name: getattr(self, name)
-            for name in ("retrieval", "lexical", "null", "vectors", "ends", "tokens", "language")
-        }
+        found = {name: getattr(self, name) for name in ("retrieval", "null", "vectors", "ends", "tokens", "language")}
         kept = {name: float(value.detach()) for name, value in found.items() if value is not None}
         return kept if len(self.first) == 0 else kept | {"first": float(self.first.mean())}
 
@@ -156,19 +152,12 @@ def losses(
     The share of a passage is among the passages' masses alone: tokens that look elsewhere (at the introduction, at
     the query) take no part in it, so that words without meaning may.
     """
-    layers = sorted({0, *recipe.read_layers})
-    found = read(model, [batch.layout for batch in batches], layers, language)
-    looking = range(recipe.heads - recipe.lexical_heads, recipe.heads)
-    everything = range(len(layers) * recipe.heads)
-    reading = [n for n in everything if n in looking or layers[n // recipe.heads] in recipe.read_layers]
-    retrieval, lexical, null, first = [], [], [], []
+    found = read(model, [batch.layout for batch in batches], recipe.read_layers, language)
+    retrieval, null, first = [], [], []
     for batch, masses in zip(batches, found.masses, strict=True):
         pack = batch.pack
-        by_head = passage_masses(masses, batch.owner, len(pack.passages))
-        log_share = _log_shares(by_head[:, reading].mean(dim=1))
-        if recipe.lexical_heads:
-            shares = _log_shares(by_head[:-1, list(looking)].mean(dim=1))
-            lexical.append(-(pack.lexical * shares).sum(dim=1))
+        mass = passage_masses(masses, batch.owner, len(pack.passages)).mean(dim=1)
+        log_share = torch.log(mass + 1e-6) - torch.log(mass.sum(dim=1, keepdim=True) + 1e-6)
         retrieval.append(-(pack.targets * log_share[:-1]).sum(dim=1))
         null.append(-log_share[-1].mean())
         known = pack.golds.any(dim=1)
@@ -177,7 +166,6 @@ def losses(
     vectors, ends, tokens = _distances(found.states, readouts, batches, teacher)
     return Losses(
         retrieval=torch.cat(retrieval).mean(),
-        lexical=torch.cat(lexical).mean() if lexical else torch.zeros(()),
         null=torch.stack(null).mean(),
         vectors=vectors,
         ends=ends,
@@ -185,11 +173,6 @@ def losses(
         language=_language_loss(model, found.last, batches, recipe.language_tokens) if found.last is not None else None,
         first=torch.cat(first).detach(),
     )
-
-
-def _log_shares(mass: Tensor) -> Tensor:
-    """Logarithm of each passage's share of a row's mass."""
-    return torch.log(mass + 1e-6) - torch.log(mass.sum(dim=1, keepdim=True) + 1e-6)
 
 
 def _distances(

@@ -23,7 +23,6 @@ from qr_core.mini.data import Collection, Passage, held_out
 MOST_QUERIES = 8
 MOST_STRAYS = 8
 FUSION = 0.75
-LEXICAL_SHARPNESS = 1.5
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,6 @@ class Pack:
     ----------
     targets : Tensor
         Shape (Q, P), rows sum to 1: the answers' share, mixed with the teacher's.
-    lexical : Tensor
-        Shape (Q, P), rows sum to 1: BM25's shares; a row is 0 where no passage has a word of the query.
     golds : Tensor
         Bool, shape (Q, P): the answers; no True in a row where only the teacher knows.
     passage_vectors, query_vectors : Tensor
@@ -45,7 +42,6 @@ class Pack:
     passages: list[Passage]
     queries: list[str]
     targets: Tensor
-    lexical: Tensor
     golds: Tensor
     passage_vectors: Tensor
     query_vectors: Tensor
@@ -63,8 +59,8 @@ class Packs:
         Kinds of hard negatives; each kind has one list of passages for each query.
     held : bool
         Draw the held-out queries, among all passages, instead of the others among passages that are not held out.
-    lexical : callable
-        BM25 of all passages for a query.
+    lexical : callable, optional
+        BM25 of all passages for a query; the teacher's shares are then those of both.
     temperature : float
         Of the teacher's shares.
     banned : frozenset of int
@@ -91,8 +87,8 @@ class Packs:
         collection: Collection,
         vectors: tuple[Tensor, Tensor],
         near: Sequence[list[list[int]]],
-        lexical: Callable[[str], Sequence[float]],
         held: bool = False,
+        lexical: Callable[[str], Sequence[float]] | None = None,
         temperature: float = 0.05,
         banned: frozenset[int] = frozenset(),
     ) -> None:
@@ -168,34 +164,30 @@ class Packs:
         queries = [self.queries[i] for i in asked_here]
         passage_vectors = self.passage_vectors[places].float()
         query_vectors = self.query_vectors[asked_here].float()
-        scores = [self.lexical(query.text) for query in queries]
-        words = standardised(torch.tensor([[row[place] for place in places] for row in scores]))
-        logits = fused(query_vectors @ passage_vectors.T / self.temperature, words)
+        logits = query_vectors @ passage_vectors.T / self.temperature
+        if self.lexical is not None:
+            scores = [self.lexical(query.text) for query in queries]
+            logits = fused(logits, torch.tensor([[row[place] for place in places] for row in scores]))
         targets = torch.softmax(logits, dim=1)
-        lexical = torch.softmax(LEXICAL_SHARPNESS * words, dim=1) * words.any(dim=1, keepdim=True)
         golds = torch.tensor([[place in query.golds for place in places] for query in queries])
         for row, query in enumerate(queries):
             if query.golds and set(query.golds) <= set(places):
                 weight = self.LABEL_WEIGHT[query.asked]
                 targets[row] = (1 - weight) * targets[row] + weight * golds[row] / golds[row].sum()
         texts = [query.text for query in queries]
-        return Pack([self.passages[i] for i in places], texts, targets, lexical, golds, passage_vectors, query_vectors)
+        return Pack([self.passages[i] for i in places], texts, targets, golds, passage_vectors, query_vectors)
 
 
-def standardised(scores: Tensor) -> Tensor:
-    """Rows with mean 0 and standard deviation 1; a row without differences is 0."""
-    spread = scores.std(dim=1, keepdim=True)
-    return (scores - scores.mean(dim=1, keepdim=True)) / spread.clamp_min(1e-6) * (spread > 1e-6)
-
-
-def fused(logits: Tensor, words: Tensor) -> Tensor:
-    """The teacher's logits and BM25's standardised scores with equal weight.
+def fused(logits: Tensor, lexical: Tensor) -> Tensor:
+    """The teacher's logits and BM25's scores with equal weight: both with the teacher's spread within a row.
 
     Where one of them errs the other often does not. The factor keeps the spread of the sum near that of its parts.
 
     Parameters
     ----------
-    logits, words : Tensor
-        Shape (queries, passages).
+    logits, lexical : Tensor
+        Shape (queries, passages). A row of `lexical` without differences adds nothing.
     """
-    return FUSION * (logits + logits.std(dim=1, keepdim=True) * words)
+    spread = lexical.std(dim=1, keepdim=True)
+    standard = (lexical - lexical.mean(dim=1, keepdim=True)) / spread.clamp_min(1e-6)
+    return FUSION * (logits + logits.std(dim=1, keepdim=True) * standard)

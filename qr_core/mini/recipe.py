@@ -14,9 +14,6 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-SAME_WORD = 10.0
-"""Logit of a word with itself in a lexical head at the start."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,8 +26,6 @@ class Recipe:
     rope_theta: float = 1e6
     max_positions: int = 32768
     read_layers: tuple[int, ...] = (2,)
-    lexical_heads: int = 2  # the last so many heads of layer 0 are read too: they look for the query's own words
-    lexical_weight: float = 0.5  # of the distance between their shares and BM25's
     learning_rate: float = 7e-4
     embedding_rate: float = 0.0  # of the learning rate, for word embeddings; at 0 they stay as they are
     weight_decay: float = 0.01
@@ -101,7 +96,7 @@ def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast)
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    words = words - words.mean(dim=0)  # what all have in common tells none from another
+    words = words - words.mean(dim=0)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(words * (0.2 / words.std()))
         model.model.norm.weight.fill_(0.25)
@@ -110,30 +105,7 @@ def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast)
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
             layer.self_attn.o_proj.weight.mul_(0.4)
             layer.mlp.down_proj.weight.mul_(0.4)
-    plant_lexical_heads(model, recipe)
     return model
-
-
-@torch.no_grad()
-def plant_lexical_heads(model: LlamaForCausalLM, recipe: Recipe) -> None:
-    """Let the last heads of layer 0 look at like words, wherever they stand, and leave the states as they are.
-
-    Queries and keys are one random projection to the half of a head's width that RoPE turns slowly. A word that stands
-    in no passage then looks at itself.
-    """
-    width = recipe.hidden // recipe.heads
-    attention = model.model.layers[0].self_attn
-    for head in range(recipe.heads - recipe.lexical_heads, recipe.heads):
-        rows = slice(head * width, (head + 1) * width)
-        projection = torch.randn(2, width // 2, recipe.hidden, device=attention.q_proj.weight.device)
-        projection[:, : width // 4] = 0.0  # RoPE turns dimension i with i + width / 2, the first ones fastest
-        normed = model.model.layers[0].input_layernorm(model.model.embed_tokens.weight)
-        images = normed @ projection.view(width, -1).T
-        own = images.pow(2).sum(dim=1).mean() * width**-0.5  # logit of a word with itself
-        projection *= (SAME_WORD / own).sqrt()
-        attention.q_proj.weight[rows] = projection.view(width, -1)
-        attention.k_proj.weight[rows] = projection.view(width, -1)
-        attention.o_proj.weight[:, rows] = 0.0
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from qr_core.mini import data as reading
 from qr_core.mini import overlap, teacher
 from qr_core.mini.losses import Batch, Batches, Readouts, losses
 from qr_core.mini.packs import Packs
-from qr_core.mini.recipe import Recipe, grown, new_model, plant_lexical_heads, tokenizer_from
+from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
 from qr_core.mini.select import select_heads
 from qr_core.mini.token_teacher import TokenTeacher, sample
 from qr_core.types import Document
@@ -50,8 +50,8 @@ class Sources:
         vectors = teacher.embeddings(init, self.collection, cache)
         near = [teacher.nearest(self.collection, *vectors), teacher.lexical(self.collection)]
         bm25 = Bm25([Document(passage.text, passage.title or None) for passage in self.collection.passages])
-        self.packs = Packs(self.collection, vectors, near, bm25.scores, banned=banned)
-        self.held_out = Packs(self.collection, vectors, near, bm25.scores, held=True, banned=banned)
+        self.packs = Packs(self.collection, vectors, near, lexical=bm25.scores, banned=banned)
+        self.held_out = Packs(self.collection, vectors, near, held=True, banned=banned)
 
 
 class Run:
@@ -74,9 +74,6 @@ class Run:
             state = torch.load(before / "checkpoint.pt", weights_only=True)
             self.model.load_state_dict(state["mean"] or state["model"])  # in full precision, and not sharpened
             self.readouts.load_state_dict(state["readouts"])
-            settings = json.loads((before / "recipe.json").read_text(encoding="utf-8"))
-            if not settings.get("lexical_heads"):  # a run from before there were any
-                plant_lexical_heads(self.model, recipe)
         table = self.model.model.embed_tokens.weight
         table.requires_grad_(recipe.embedding_rate > 0)
         weights = [p for p in self.model.parameters() if p.ndim > 1 and p is not table]
