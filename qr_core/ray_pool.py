@@ -1,6 +1,6 @@
 """Ray pool: items in, a pool of actors that each hold what is slow to make, such as a model, results out as they come.
 
-    items -> pickled here (or read here, when a worker takes them) -> a worker's function -> (number, result)
+    items -> sent from here (or read here, when a worker takes them) -> a worker's function -> (number, result)
 
 Ray Data holds the stages back: what no worker takes yet is not read. An item whose worker dies is tried again by
 another; one that was tried too often is left out. Errors of this package end the run, as they do without Ray.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def on_ray(
     Parameters
     ----------
     items : sequence
-        What pickles.
+        What Ray can send.
     make : callable
         Called once in each worker, at its first item.
     workers : Workers
@@ -99,7 +98,7 @@ def on_ray(
         gpus, count = _room(ray.cluster_resources(), device, workers, len(items))
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         tries = ray.remote(_Tries).options(num_cpus=0, label_selector=here).remote()
-        rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
+        rows = [{"number": number, "item": _Box(item)} for number, item in enumerate(items)]
         data = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS))
         if read is not None:
             reading = ray.data.TaskPoolStrategy(2)
@@ -114,7 +113,7 @@ def on_ray(
         for row in results.iter_rows():
             if row["given up"]:
                 continue
-            result = pickle.loads(row["result"])  # noqa: S301
+            result = row["result"].content
             if isinstance(result, QRHeadError):
                 raise result
             yield int(row["number"]), result
@@ -173,7 +172,14 @@ class _Reading:
         self.read = read
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "item": pickle.dumps(self.read(pickle.loads(row["item"])))}  # noqa: S301
+        return {**row, "item": _Box(self.read(row["item"].content))}
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Keeps Ray Data from making columns of what an item or a result is made of."""
+
+    content: Any
 
 
 class _Tries:
@@ -206,7 +212,7 @@ class _Worker:
             try:
                 if self.function is None:
                     self.function = self.make()
-                result = self.function(pickle.loads(row["item"]))  # noqa: S301
+                result = self.function(row["item"].content)
             except QRHeadError as error:
                 result = error
-        return {"number": row["number"], "given up": given_up, "result": pickle.dumps(result)}
+        return {"number": row["number"], "given up": given_up, "result": _Box(result)}
