@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from qr_core import criteria
-from qr_core.detection import Example, detect_heads
+from qr_core.detection import detect_heads
 from qr_core.heads import FOLDER_FILE, HeadSet
+from qr_core.measuring import Example
 from qr_core.mini.packs import Packs
 from qr_core.scorer import QRScorer
 from qr_core.types import Document, Layout
@@ -35,7 +36,7 @@ CALIBRATION_WORTH = 0.005
 def drawn(packs: Packs, count: int, seed: int) -> list[Example]:
     """Up to four questions with known answers of each of `count` packs."""
     rng = random.Random(seed)
-    found = []
+    found: list[Example] = []
     for number in range(count):
         pack = packs.draw(rng)
         documents = tuple(Document(passage.text, passage.title or None) for passage in pack.passages)
