@@ -116,7 +116,9 @@ def test_the_same_evaluation(evaluated, beir, tmp_path, elsewhere):
     assert timeless(there) == timeless(local)
     for path in (tmp_path / "local").glob("*.trec"):
         assert (tmp_path / "pooled" / path.name).read_bytes() == path.read_bytes()
-    records = [json.loads(line) for line in (tmp_path / "pooled/work/qr/records.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "pooled" / "work" / "qr" / "records.jsonl").read_text().splitlines()
+    ]
     assert all(record["seconds"] > 0 for record in records)
     evaluated(*beir, *SYSTEMS, "--out", tmp_path / "local", "--engine", "ray")  # goes on with what the other kept
 
