@@ -87,8 +87,7 @@ def cut_long(
             lengths.append(length)
             continue
         document = documents[piece.document]
-        with_title, without = measure([Document("", document.title), Document("")])
-        title = with_title - without
+        title = _title_tokens(document, measure)
         if title > limit // 2:
             raise InputError(
                 f"document {piece.document}: its title takes {title} tokens, too many for windows of {capacity}: "
@@ -111,12 +110,16 @@ def in_parts(documents: Sequence[Document], pieces: Sequence[Piece], tokens: int
             found.append(piece)
             continue
         document = documents[piece.document]
-        with_title, without = measure([Document("", document.title), Document("")])
-        room = max(tokens - with_title + without, tokens // 2)
+        room = max(tokens - _title_tokens(document, measure), tokens // 2)
         even = length / math.ceil(length / room)
         spans = _spans(document.text, piece, min(room, int(EVEN * even)), measure)
         found += [Piece(piece.document, start, end) for start, end, _ in spans]
     return found
+
+
+def _title_tokens(document: Document, measure: Measure) -> int:
+    with_title, without = measure([Document("", document.title), Document("")])
+    return with_title - without
 
 
 def _spans(text: str, piece: Piece, limit: int, measure: Measure) -> list[tuple[int, int, int]]:
