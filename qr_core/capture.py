@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION_NAME = "qrhead_capture"
-BLOCK_BYTES = 16 * 2**20
-"""Most attention weights (float32) held at a time: a layer's rows are read in blocks of this size."""
+BLOCK_BYTES = {"cpu": 16 * 2**20}
+OTHER_BLOCK_BYTES = 256 * 2**20
+"""Most attention weights (float32) held at a time, by kind of device: a layer's rows are read in blocks of this size.
+A CPU's fit its cache; a GPU would read all keys again for every block of a few rows."""
 
 
 class DepthReached(Exception):  # noqa: N818 - a signal, not an error
@@ -111,7 +113,7 @@ def capture_attention(
     batch, heads, rows = query.shape[:3]
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     keys = key.shape[2]
-    step = max(1, BLOCK_BYTES // (4 * batch * heads * keys))
+    step = max(1, BLOCK_BYTES.get(query.device.type, OTHER_BLOCK_BYTES) // (4 * batch * heads * keys))
     attended: list[Tensor] = []
     mass: Tensor | None = None
     places, own = _own(capture, module, capture.heads.get(layer), heads)

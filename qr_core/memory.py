@@ -28,6 +28,14 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(saying in str(error) for saying in _SAYINGS)
 
 
+def free_bytes(device: torch.device) -> int:
+    """What a CUDA device can still hold, with what torch has taken of it but does not use; 0 for other devices."""
+    if device.type != "cuda":
+        return 0
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
 def in_pieces(
     run: Callable[[int], T], rows: int, smallest: int, what: str, make_room: Callable[[], None] | None = None
 ) -> T:

@@ -35,8 +35,10 @@ CHUNK_BYTES = {"cpu": 64 * 2**20}
 OTHER_CHUNK_BYTES = 512 * 2**20
 """Most bytes that a chunk's rows may take, by kind of device: against all keys in a mask, or in the widest layer."""
 WHOLE_BYTES = 256 * 2**20
-"""A prompt whose rows take no more in the widest layer is one chunk on a CPU, where its attention needs no mask: later
-chunks need one, which costs a sixth of the time that attention takes."""
+WHOLE_SHARE = 4
+"""A prompt whose rows take no more in the widest layer than this on a CPU, or the so-manieth part of a CUDA device's free
+memory, is one chunk where its attention needs no mask. Later chunks need one: on a CPU that costs a sixth of the time
+that attention takes, on a GPU it rules out the fast kernels."""
 SMALLEST_CHUNK = 64
 """Rows. Fewer would read the weights too often."""
 SMALLEST_PACK = 512
@@ -208,7 +210,7 @@ def offloaded(model: PreTrainedModel) -> bool:
 
 
 def chunk_rows(model: PreTrainedModel, tokens: int, alone: bool = False) -> int:
-    """How many of a prompt's `tokens` to run at a time, for `CHUNK_BYTES`; all where `WHOLE_BYTES` allows.
+    """How many of a prompt's `tokens` to run at a time, for `CHUNK_BYTES`; all where there is room for the whole.
 
     Parameters
     ----------
@@ -217,9 +219,9 @@ def chunk_rows(model: PreTrainedModel, tokens: int, alone: bool = False) -> int:
     """
     text = model.config.get_text_config(decoder=True)
     widest = 4 * max(int(getattr(text, "intermediate_size", None) or 0), 4 * int(text.hidden_size))
-    if alone and model.device.type == "cpu" and tokens * widest <= WHOLE_BYTES:
-        windows = any(layer.window for layer in layers_of(model.config))
-        if text._attn_implementation == "sdpa" and not windows:
+    if alone and text._attn_implementation == "sdpa" and not any(layer.window for layer in layers_of(model.config)):
+        room = WHOLE_BYTES if model.device.type == "cpu" else memory.free_bytes(model.device) // WHOLE_SHARE
+        if tokens * widest <= room:
             return tokens
     heads = int(text.num_attention_heads) if text._attn_implementation == "eager" else 1
     budget = CHUNK_BYTES.get(model.device.type, OTHER_CHUNK_BYTES)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import resource
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from qr_core import ContextLengthError, Document, QRScorer, capture, prefill
+from qr_core import ContextLengthError, Document, QRScorer, capture, memory, prefill
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
 
@@ -69,7 +70,7 @@ def test_a_query_over_the_context(embedded):
 
 def test_a_probe_in_blocks_reads_the_same(tiny, monkeypatch):
     whole, _ = captured_masses(tiny, "Who built the stone bridge across the Ellin? " * 8, DOCUMENTS)
-    monkeypatch.setattr(capture, "BLOCK_BYTES", 1)
+    monkeypatch.setitem(capture.BLOCK_BYTES, "cpu", 1)
     blocks, _ = captured_masses(tiny, "Who built the stone bridge across the Ellin? " * 8, DOCUMENTS)
     assert torch.allclose(whole, blocks, atol=1e-6)
 
@@ -102,8 +103,22 @@ def test_a_prompt_of_bounded_size_is_one_chunk_where_that_needs_no_mask(embedded
     assert prefill.chunk_rows(model, 20_000, True) == 20_000
     assert prefill.chunk_rows(model, 100_000, True) == prefill.chunk_rows(model, 100_000)
     assert prefill.chunk_rows(model, 20_000) < 20_000
-    monkeypatch.setattr(model.config, "_attn_implementation", "eager")
-    assert prefill.chunk_rows(model, 20_000, True) < 20_000
+    with monkeypatch.context() as eager:
+        eager.setattr(model.config, "_attn_implementation", "eager")
+        assert prefill.chunk_rows(model, 20_000, True) < 20_000
+    on_gpu = SimpleNamespace(config=model.config, device=torch.device("cuda"))
+    for free, rows in ((80 * 2**30, 500_000), (2**30, prefill.chunk_rows(on_gpu, 500_000))):
+        monkeypatch.setattr(prefill.memory, "free_bytes", lambda device, free=free: free)
+        assert prefill.chunk_rows(on_gpu, 500_000, True) == rows
+    assert rows < 500_000
+
+
+def test_only_a_cuda_device_says_what_is_free(monkeypatch):
+    assert memory.free_bytes(torch.device("cpu")) == 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 5_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
+    assert memory.free_bytes(torch.device("cuda")) == 1_200
 
 
 def test_sliding_layers_need_masks():
