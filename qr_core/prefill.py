@@ -36,9 +36,9 @@ OTHER_CHUNK_BYTES = 512 * 2**20
 """Most bytes that a chunk's rows may take, by kind of device: against all keys in a mask, or in the widest layer."""
 WHOLE_BYTES = 256 * 2**20
 WHOLE_SHARE = 4
-"""A prompt whose rows take no more in the widest layer than this on a CPU, or the so-manieth part of a CUDA device's free
-memory, is one chunk where its attention needs no mask. Later chunks need one: on a CPU that costs a sixth of the time
-that attention takes, on a GPU it rules out the fast kernels."""
+"""A prompt whose rows take no more in the widest layer than this on a CPU, or that part of a CUDA device's free memory,
+is one chunk where its attention needs no mask. Later chunks need one: on a CPU that costs a sixth of the time that
+attention takes, on a GPU it rules out the fast kernels."""
 SMALLEST_CHUNK = 64
 """Rows. Fewer would read the weights too often."""
 SMALLEST_PACK = 512

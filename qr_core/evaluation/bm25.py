@@ -6,11 +6,23 @@ bm25s in Lucene's form, k1 1.2, b 0.75. Knows nothing of queries' judgements.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qr_core.evaluation.beir import BeirSet
 from qr_core.types import Document
+
+
+def library() -> Any:
+    """The module bm25s. It uses JAX where that is installed, which would take most of a GPU's memory from torch."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import bm25s
+
+    return bm25s
 
 
 class Bm25:
@@ -23,9 +35,9 @@ class Bm25:
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:
-        import bm25s
         import Stemmer
 
+        bm25s = library()
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for every debug line
         self._tokenize, self._stemmer = bm25s.tokenize, Stemmer.Stemmer("english")
         self._count = len(documents)
@@ -35,14 +47,26 @@ class Bm25:
             self._index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
             self._index.index(words, show_progress=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_stemmer"}  # which cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import Stemmer
+
+        vars(self).update(state, _stemmer=Stemmer.Stemmer("english"))
+
     def _words(self, texts: list[str]) -> list[list[str]]:
         found = self._tokenize(texts, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False)
         return [list(words) for words in found]
 
     def scores(self, query: str) -> list[float]:
         """A score for each document, in their order; 0 without a word in common."""
+        return [float(score) for score in self.array(query)]
+
+    def array(self, query: str) -> NDArray[np.float32]:
+        """The same as an array."""
         known = [w for w in self._words([query])[0] if w in self._index.vocab_dict] if self._index is not None else []
-        return [float(s) for s in self._index.get_scores(known)] if known else [0.0] * self._count
+        return self._index.get_scores(known) if known else np.zeros(self._count, np.float32)
 
 
 def candidates(data: BeirSet, depth: int) -> dict[str, list[str]]:

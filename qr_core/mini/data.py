@@ -1,7 +1,8 @@
 """Training text for the embedded model: passages, queries, and which passages answer which query.
 
-Reads three kinds of file, all optional: `qa.jsonl.gz` (passages with questions), `multihop.jsonl.gz` (questions with
-positive and negative passages) and `books.jsonl.gz` (chapters with event summaries). To the questions that people
+Reads four kinds of file, all optional: `qa.jsonl.gz` (passages with questions), `multihop.jsonl.gz` (questions with
+positive and negative passages), `books.jsonl.gz` (chapters with event summaries) and `qmsum_train` (a folder with
+meetings in paragraphs, and questions). To the questions that people
 asked it adds queries made from passages: a sentence, a part of one, a title, a list of rare words.
 
 Knows nothing of tokens, prompts, packs or models.
@@ -102,8 +103,10 @@ def read(folder: Path, chunks_per_chapter: float = 0.8) -> Collection:
         _read_multihop(path, found)
     if (path := folder / "books.jsonl.gz").exists():
         _read_books(path, found, chunks_per_chapter)
+    if (path := folder / "qmsum_train").exists():
+        _read_meetings(path, found)
     if not found.passages:
-        raise FileNotFoundError(f"no qa.jsonl.gz, multihop.jsonl.gz or books.jsonl.gz in {folder}")
+        raise FileNotFoundError(f"no qa.jsonl.gz, multihop.jsonl.gz, books.jsonl.gz or qmsum_train in {folder}")
     _make_queries(found)
     return found
 
@@ -177,8 +180,29 @@ def _read_books(path: Path, found: Collection, chunks_per_chapter: float) -> Non
             size = rng.randint(15, 190)
             start = rng.randrange(max(1, len(tokens) - size))
             found.add("", " ".join(tokens[start : start + size]), "books", group)
-        for event in rng.sample(row["events"], min(len(row["events"]), 1 + (rng.random() < 0.3))):
+        events = math.ceil(chunks_per_chapter) + (rng.random() < 0.3)
+        for event in rng.sample(row["events"], min(len(row["events"]), events)):
             found.queries.append(Query(event, (), "books", group))
+
+
+def _read_meetings(folder: Path, found: Collection) -> None:
+    """Paragraphs of meetings, cut like all passages, and the questions about them. A meeting is a group."""
+    places: dict[str, dict[str, list[int]]] = {}
+    with gzip.open(folder / "meetings.json.gz", "rt", encoding="utf-8") as file:
+        for group, row in enumerate(json.load(file)):
+            places[row["meeting"]] = {
+                paragraph["idx"]: [
+                    found.add("", piece, "qmsum", group) for piece in _cut(paragraph["paragraph_text"], LONGEST)[:2]
+                ]
+                for paragraph in row["paragraphs"]
+            }
+    meetings = list(places)
+    with gzip.open(folder / "queries.json.gz", "rt", encoding="utf-8") as file:
+        for row in json.load(file):
+            known = places[row["meeting"]]
+            golds = [place for key in row["gt_docs"] for place in known[key]]
+            group = meetings.index(row["meeting"])
+            found.queries.append(Query(row["question"], tuple(golds) if len(golds) <= 4 else (), "qmsum", group))
 
 
 def _make_queries(found: Collection) -> None:

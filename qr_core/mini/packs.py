@@ -1,8 +1,8 @@
-"""Packs: what one training prompt holds, and how much of its attention each passage should get.
+"""Packs: what one training prompt holds, and what is known of which passage should get its attention.
 
 A pack grows around one query: its answers, the passages that the teacher, BM25, the file or the article say are hard
 to tell from them, and strangers. Its other queries are those that its passages answer, and strays: queries that some
-passage is near to without answering them, which only the teacher judges.
+passage is near to without answering them, which only teacher and BM25 judge.
 
 Knows nothing of tokens or of the model.
 """
@@ -15,14 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qr_core.mini.data import Collection, Passage, held_out
 
 MOST_QUERIES = 8
 MOST_STRAYS = 8
-FUSION = 0.75
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,19 @@ class Pack:
 
     Attributes
     ----------
-    targets : Tensor
-        Shape (Q, P), rows sum to 1: the answers' share, mixed with the teacher's.
     golds : Tensor
-        Bool, shape (Q, P): the answers; no True in a row where only the teacher knows.
-    passage_vectors, query_vectors : Tensor
-        The teacher's, shapes (P, hidden) and (Q, hidden).
+        Bool, shape (Q, P): the answers; no True in a row where only teacher and BM25 know.
+    lexical : Tensor
+        Float32, shape (Q, P): BM25's scores.
+    label_weights : Tensor
+        Shape (Q,): weight of the answers against teacher and BM25; 0 unless all of them are in the pack.
     """
 
     passages: list[Passage]
     queries: list[str]
-    targets: Tensor
     golds: Tensor
-    passage_vectors: Tensor
-    query_vectors: Tensor
+    lexical: Tensor
+    label_weights: Tensor
 
 
 class Packs:
@@ -53,16 +53,12 @@ class Packs:
     Parameters
     ----------
     collection : Collection
-    vectors : (Tensor, Tensor)
-        The teacher's, of passages and queries.
     near : list of list of list of int
-        Kinds of hard negatives; each kind has one list of passages for each query.
+        Kinds of hard negatives; each kind has one list of passages for each query, the teacher's first.
+    lexical : callable
+        BM25 of all passages for a query.
     held : bool
         Draw the held-out queries, among all passages, instead of the others among passages that are not held out.
-    lexical : callable, optional
-        BM25 of all passages for a query; the teacher's shares are then those of both.
-    temperature : float
-        Of the teacher's shares.
     banned : frozenset of int
         Passages that are never drawn, nor the queries that they answer.
     """
@@ -75,26 +71,24 @@ class Packs:
         "squadshifts_amazon": 0.06,
         "nq_oracle": 0.18,
         "multihop": 0.16,
+        "qmsum": 0.06,
         "anthropic_docs_rag": 0.02,
         "books": 0.14,
     }
     """How often each source gives the first query of a pack."""
     LABEL_WEIGHT: ClassVar[dict[bool, float]] = {True: 0.5, False: 0.3}
-    """Weight of the answers against the teacher's shares, for questions people asked and for queries made here."""
+    """Weight of the answers against teacher and BM25, for questions people asked and for queries made here."""
 
     def __init__(
         self,
         collection: Collection,
-        vectors: tuple[Tensor, Tensor],
         near: Sequence[list[list[int]]],
+        lexical: Callable[[str], NDArray[np.float32]],
         held: bool = False,
-        lexical: Callable[[str], Sequence[float]] | None = None,
-        temperature: float = 0.05,
         banned: frozenset[int] = frozenset(),
     ) -> None:
         self.passages, self.queries = collection.passages, collection.queries
-        self.passage_vectors, self.query_vectors = vectors
-        self.near, self.lexical, self.temperature = near, lexical, temperature
+        self.near, self.lexical = near, lexical
         self.allowed = {i for i, passage in enumerate(self.passages) if held or not held_out(passage)} - banned
         self.by_group: dict[tuple[str, int], list[int]] = defaultdict(list)
         self.by_source: dict[str, list[int]] = defaultdict(list)
@@ -162,32 +156,11 @@ class Packs:
         strays = sorted(set(strays).difference(asked_here))
         asked_here += rng.sample(strays, min(len(strays), MOST_STRAYS))
         queries = [self.queries[i] for i in asked_here]
-        passage_vectors = self.passage_vectors[places].float()
-        query_vectors = self.query_vectors[asked_here].float()
-        logits = query_vectors @ passage_vectors.T / self.temperature
-        if self.lexical is not None:
-            scores = [self.lexical(query.text) for query in queries]
-            logits = fused(logits, torch.tensor([[row[place] for place in places] for row in scores]))
-        targets = torch.softmax(logits, dim=1)
+        lexical = torch.stack([torch.from_numpy(self.lexical(query.text)[places]) for query in queries])
         golds = torch.tensor([[place in query.golds for place in places] for query in queries])
-        for row, query in enumerate(queries):
-            if query.golds and set(query.golds) <= set(places):
-                weight = self.LABEL_WEIGHT[query.asked]
-                targets[row] = (1 - weight) * targets[row] + weight * golds[row] / golds[row].sum()
+        weights = [
+            self.LABEL_WEIGHT[query.asked] if query.golds and set(query.golds) <= set(places) else 0.0
+            for query in queries
+        ]
         texts = [query.text for query in queries]
-        return Pack([self.passages[i] for i in places], texts, targets, golds, passage_vectors, query_vectors)
-
-
-def fused(logits: Tensor, lexical: Tensor) -> Tensor:
-    """The teacher's logits and BM25's scores with equal weight: both with the teacher's spread within a row.
-
-    Where one of them errs the other often does not. The factor keeps the spread of the sum near that of its parts.
-
-    Parameters
-    ----------
-    logits, lexical : Tensor
-        Shape (queries, passages). A row of `lexical` without differences adds nothing.
-    """
-    spread = lexical.std(dim=1, keepdim=True)
-    standard = (lexical - lexical.mean(dim=1, keepdim=True)) / spread.clamp_min(1e-6)
-    return FUSION * (logits + logits.std(dim=1, keepdim=True) * standard)
+        return Pack([self.passages[i] for i in places], texts, golds, lexical, torch.tensor(weights))

@@ -34,13 +34,16 @@ class Recipe:
     max_steps: int = 3600  # the run ends here if its minutes do not end it first
     seed: int = 0
     packs: int = 2  # a step
+    chunks_per_chapter: float = 0.8  # of the books, as passages
     joint_share: float = 0.6  # packs with the full causal prompt; in the others passages do not see each other
     titled_share: float = 0.67  # packs that show titles
+    renamed_share: float = 0.3  # packs in which some rare words are made up, the same ones everywhere
     spread_share: float = 0.2  # packs with gaps between passages, as in long prompts
     passage_tokens: int = 320
+    temperature: float = 0.05  # of the teacher's cosines
     null_weight: float = 0.05
     vector_weight: float = 0.2  # of the distance between mean states, projected, and the teacher's vectors
-    token_weight: float = 1.0  # of the distance between single states, projected, and the teacher's; 0 leaves them out
+    token_weight: float = 1.0  # of the distance between single states, projected, and the teacher's
     end_weight: float = 0.2  # of the distance between the states at a text's end, projected, and the teacher's vectors
     language_every: int = 4
     language_weight: float = 0.2

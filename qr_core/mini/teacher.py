@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
+from qr_core.evaluation.bm25 import library
 from qr_core.mini.data import Collection
 
 LONGEST = 128
@@ -31,7 +32,8 @@ def embed(folder: Path, texts: list[str]) -> Tensor:
         A sentence encoder as transformers reads it, with mean pooling.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     rows = tokenizer(texts, truncation=True, max_length=LONGEST)["input_ids"]
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     found = torch.zeros(len(texts), model.config.hidden_size, dtype=torch.float16)
@@ -41,10 +43,11 @@ def embed(folder: Path, texts: list[str]) -> Tensor:
         start += len(some)
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(rows[i]) for i in some], batch_first=True)
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(rows[i])) for i in some], batch_first=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        ids, mask = ids.to(device), mask.to(device)
+        with torch.autocast(device, dtype=torch.bfloat16):
             states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        found[some] = normalize(pooled, dim=1).half()
+        found[some] = normalize(pooled, dim=1).half().cpu()
     return found
 
 
@@ -66,14 +69,15 @@ def embeddings(folder: Path, collection: Collection, cache: Path) -> tuple[Tenso
 
 def nearest(collection: Collection, passages: Tensor, queries: Tensor, count: int = 32) -> list[list[int]]:
     """For each query the passages of its source that the teacher finds nearest, answers left out, best first."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     found: list[list[int]] = [[] for _ in collection.queries]
     for source in sorted({p.source for p in collection.passages}):
         places = np.array([i for i, p in enumerate(collection.passages) if p.source == source])
         asked = [i for i, q in enumerate(collection.queries) if q.source == source]
-        matrix = passages[torch.from_numpy(places)].float()
+        matrix = passages[torch.from_numpy(places)].to(device).float()
         for start in range(0, len(asked), 2048):
             some = asked[start : start + 2048]
-            best = (queries[some].float() @ matrix.T).topk(min(count, len(places))).indices.numpy()
+            best = (queries[some].to(device).float() @ matrix.T).topk(min(count, len(places))).indices.cpu().numpy()
             for query, row in zip(some, places[best].tolist(), strict=True):
                 golds = collection.queries[query].golds
                 found[query] = [place for place in row if place not in golds]
@@ -82,8 +86,7 @@ def nearest(collection: Collection, passages: Tensor, queries: Tensor, count: in
 
 def lexical(collection: Collection, count: int = 20) -> list[list[int]]:
     """For each query the passages of its source that BM25 finds nearest, answers left out, best first."""
-    import bm25s
-
+    bm25s = library()
     found: list[list[int]] = [[] for _ in collection.queries]
     for source in sorted({p.source for p in collection.passages}):
         places = [i for i, p in enumerate(collection.passages) if p.source == source]

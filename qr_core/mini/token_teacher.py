@@ -7,15 +7,66 @@ so its tokens are the teacher's. Knows nothing of packs or of the model that lea
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
+from qr_core.mini.forward import moved
+
 BATCH = 512
+"""Most texts read at once."""
+WASTE = 0.75
+"""Texts are read beside others when they have more than this share of their tokens."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts in batches of like length.
+
+    Attributes
+    ----------
+    ids, masks : list of Tensor
+        Of each batch, shape (texts, longest): tokens between the marks of start and end, and which are no padding.
+    inside : list of Tensor
+        Of each batch, the places of the texts' own tokens in a flat view.
+    rows, tokens : Tensor
+        Shapes (texts,) and (tokens of all,): where each stands among those of all batches.
+    """
+
+    ids: list[Tensor]
+    masks: list[Tensor]
+    inside: list[Tensor]
+    rows: Tensor
+    tokens: Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]], start: int, end: int) -> Texts:
+        """Batches of texts, each a sequence of tokens."""
+        lengths = torch.tensor([len(text) for text in texts])
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        ids, masks, inside = [], [], []
+        place = 0
+        while place < len(order):
+            longest = len(texts[order[place]]) + 2
+            some = [i for i in order[place : place + BATCH] if len(texts[i]) + 2 > WASTE * longest]
+            place += len(some)
+            ids.append(pad_sequence([torch.tensor([start, *texts[i], end]) for i in some], batch_first=True))
+            steps = torch.arange(longest)
+            masks.append(steps < lengths[some, None] + 2)
+            own = (steps > 0) & (steps <= lengths[some, None])
+            inside.append(own.flatten().nonzero()[:, 0])
+        rows = torch.empty(len(order), dtype=torch.long)
+        rows[order] = torch.arange(len(order))
+        ends = lengths[order].cumsum(0)[rows]
+        before = lengths.cumsum(0) - lengths
+        tokens = torch.arange(int(lengths.sum())) + (ends - lengths - before).repeat_interleave(lengths)
+        return cls(ids, masks, inside, rows, tokens)
 
 
 class TokenTeacher:
@@ -39,39 +90,41 @@ class TokenTeacher:
         self.start, self.end = tokenizer.cls_token_id, tokenizer.sep_token_id
         if self.start is None or self.end is None:
             raise ValueError(f"the tokenizer of {folder} names no cls_token and sep_token; is it a sentence encoder?")
-        self.longest = self.model.config.max_position_embeddings - 2
+
+    def texts(self, texts: Sequence[Sequence[int]]) -> Texts:
+        """What `states` reads."""
+        return Texts.of(texts, self.start, self.end)
 
     @torch.no_grad()
-    def states(self, texts: list[Tensor]) -> Tensor:
-        """Last states of the tokens of the texts, each text read alone; shape (tokens of all, hidden), float32."""
-        rows = [pad(pad(ids[: self.longest], (1, 0), value=self.start), (0, 1), value=self.end) for ids in texts]
-        found: list[Tensor] = list(rows)
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-        start = 0
-        while start < len(order):
-            longest = len(rows[order[start]])
-            some = [i for i in order[start : start + BATCH] if len(rows[i]) > 0.75 * longest]
-            start += len(some)
-            ids = pad_sequence([rows[i] for i in some], batch_first=True)
-            lengths = torch.tensor([len(rows[i]) for i in some], device=ids.device)
-            mask = torch.arange(longest, device=ids.device) < lengths[:, None]
-            states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
-            for place, row in zip(some, states, strict=True):
-                found[place] = row[1 : len(rows[place]) - 1]
-        return torch.cat(found)
+    def states(self, texts: Texts) -> tuple[Tensor, Tensor]:
+        """Last states of the tokens of the texts, each text read alone, and the texts' vectors.
+
+        Returns
+        -------
+        states, vectors : Tensor
+            Float32, shapes (tokens of all, hidden) and (texts, hidden); vectors have length 1.
+        """
+        states, vectors = [], []
+        for ids, mask, inside in zip(texts.ids, texts.masks, texts.inside, strict=True):
+            found = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
+            states.append(found.flatten(0, 1)[inside])
+            vectors.append(normalize((found * mask[..., None]).sum(dim=1), dim=1))
+        return torch.cat(states)[texts.tokens], torch.cat(vectors)[texts.rows]
 
     def words(self) -> Tensor:
         """Last state of every token of the vocabulary as a text of its own; shape (vocabulary, hidden), float32."""
-        return self.states(list(torch.arange(self.model.config.vocab_size, device=self.model.device)[:, None]))
+        alone = self.texts([[token] for token in range(self.model.config.vocab_size)])
+        return self.states(moved(alone, self.model.device))[0]
 
 
 def fitted(inputs: Tensor, states: Tensor, ridge: float = 50.0) -> tuple[Tensor, Tensor]:
     """Weight and bias of the linear layer that comes nearest to `states`, shape (tokens, hidden), from `inputs`."""
     wide = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
-    solution = torch.linalg.solve(wide.T @ wide + ridge * torch.eye(wide.shape[1]), wide.T @ states)
+    some = ridge * torch.eye(wide.shape[1], device=wide.device)
+    solution = torch.linalg.solve(wide.T @ wide + some, wide.T @ states)
     return solution[:-1].T.contiguous(), solution[-1]
 
 
-def sample(texts: list[list[int]], count: int = 1200, longest: int = 200) -> list[Tensor]:
-    """Some of the texts, as tensors of at most `longest` tokens; the same ones each time."""
-    return [torch.tensor(ids[:longest]) for ids in random.Random(0).sample(texts, min(count, len(texts))) if ids]
+def sample(texts: list[list[int]], count: int = 1200, longest: int = 200) -> list[list[int]]:
+    """Some of the texts, cut to `longest` tokens; the same ones each time."""
+    return [ids[:longest] for ids in random.Random(0).sample(texts, min(count, len(texts))) if ids]

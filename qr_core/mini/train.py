@@ -5,7 +5,7 @@
 `--data` holds the files `qr_core.mini.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
 has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its states of
 words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
-continue from the last checkpoint.
+continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a step.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from qr_core.evaluation.bm25 import Bm25
 from qr_core.mini import data as reading
 from qr_core.mini import overlap, teacher
-from qr_core.mini.losses import Batch, Batches, Readouts, losses
+from qr_core.mini.batches import Batch, Batches, Steps
+from qr_core.mini.forward import moved
+from qr_core.mini.losses import Readouts, losses
 from qr_core.mini.packs import Packs
 from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
 from qr_core.mini.select import select_heads
@@ -40,18 +43,20 @@ def learning_rate(recipe: Recipe, step: int, done: float) -> float:
 
 
 class Sources:
-    """Training and held-out packs of a data folder, with the teacher's vectors and neighbours."""
+    """Training and held-out packs of a data folder, with what teacher and BM25 find near."""
 
-    def __init__(self, folder: Path, init: Path, cache: Path, evaluation: Sequence[Path] = ()) -> None:
-        self.collection = reading.read(folder)
+    def __init__(
+        self, folder: Path, init: Path, cache: Path, evaluation: Sequence[Path] = (), chunks_per_chapter: float = 0.8
+    ) -> None:
+        self.collection = reading.read(folder, chunks_per_chapter)
         held = overlap.Evaluation(text for other in evaluation for text in overlap.texts_of(other))
         banned = frozenset(i for i, passage in enumerate(self.collection.passages) if held.holds(passage.text))
         typer.echo(f"{len(banned)} passages left out: they stand in evaluation data")
         vectors = teacher.embeddings(init, self.collection, cache)
         near = [teacher.nearest(self.collection, *vectors), teacher.lexical(self.collection)]
         bm25 = Bm25([Document(passage.text, passage.title or None) for passage in self.collection.passages])
-        self.packs = Packs(self.collection, vectors, near, lexical=bm25.scores, banned=banned)
-        self.held_out = Packs(self.collection, vectors, near, held=True, banned=banned)
+        self.packs = Packs(self.collection, near, bm25.array, banned=banned)
+        self.held_out = Packs(self.collection, near, bm25.array, held=True, banned=banned)
 
 
 class Run:
@@ -107,14 +112,13 @@ class Run:
         """Share of the run that is over, by time or by steps, whichever is further."""
         return min(1.0, max(self.spent / (self.recipe.minutes * 60), self.step / self.recipe.max_steps))
 
-    def take_step(self, batches: list[Batch]) -> dict[str, float]:
+    def take_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; returns the losses and the share of queries whose answer comes first."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate(self.recipe, self.step, self.done)
         language = self.step % self.recipe.language_every == 0
-        token_teacher = self.teacher if self.recipe.token_weight else None
         with torch.autocast(self.device, dtype=torch.bfloat16):
-            found = losses(self.model, self.readouts, batches, self.recipe, token_teacher, language)
+            found = losses(self.model, self.readouts, moved(batch, self.device), self.recipe, self.teacher, language)
         found.total(self.recipe).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -122,14 +126,21 @@ class Run:
         self.step += 1
         return found.record()
 
+    def fit(self, texts: list[str], batches: Batches) -> None:
+        """Start the readouts at what words alone tell of the teacher's states."""
+        some = sample([batches.encode(text) for text in texts])
+        goal, _ = self.teacher.states(moved(self.teacher.texts(some), self.device))
+        words = torch.tensor([token for text in some for token in text], device=self.device)
+        self.readouts.fit(self.model.model.embed_tokens.weight, goal, words)
+
     @torch.no_grad()
     def held_out_first(self, packs: Packs, batches: Batches, count: int = 40) -> float:
         """Share of held-out queries whose answer gets the most mass, full causal prompt."""
         rng, found = random.Random(1), []
         for _ in range(count):
-            batch = batches.make(packs.draw(rng), rng, joint=True)
+            batch = moved(batches.make([packs.draw(rng)], rng, joint=True), self.device)
             with torch.autocast(self.device, dtype=torch.bfloat16):
-                found.append(losses(self.model, self.readouts, [batch], self.recipe).first)
+                found.append(losses(self.model, self.readouts, batch, self.recipe, self.teacher).first)
         return float(torch.cat(found).mean())
 
     def save_checkpoint(self) -> None:
@@ -163,29 +174,35 @@ class Run:
 
 
 def train(
-    data: Path, init: Path, out: Path, recipe: Recipe, start: Path | None = None, evaluation: Sequence[Path] = ()
+    data: Path,
+    init: Path,
+    out: Path,
+    recipe: Recipe,
+    start: Path | None = None,
+    evaluation: Sequence[Path] = (),
+    workers: int = 0,
 ) -> None:
-    """Run `recipe` to its end, writing checkpoints, curve and model to `out`."""
-    sources = Sources(data, init, out, evaluation)
+    """Run `recipe` to its end, writing checkpoints, curve and model to `out`.
+
+    `workers` processes make the packs; with none, this one does.
+    """
+    sources = Sources(data, init, out, evaluation, recipe.chunks_per_chapter)
     run = Run(init, out, recipe, start)
-    rng = random.Random(recipe.seed * 1_000_003 + run.step)
-    batches = Batches(run.tokenizer, recipe)
+    batches = Batches(run.tokenizer, (run.teacher.start, run.teacher.end), recipe)
     if run.step == 0 and not run.fitted:
-        passages = sources.collection.passages
-        texts = [batches.encode(passages[place].text) for place in sorted(sources.packs.allowed)]
-        run.readouts.fit(run.model.model.embed_tokens.weight, run.teacher, sample(texts))
-    recent: list[dict[str, float]] = []
+        run.fit([sources.collection.passages[place].text for place in sorted(sources.packs.allowed)], batches)
+    steps = iter(DataLoader(Steps(sources.packs, batches, recipe, run.step), batch_size=None, num_workers=workers))
+    recent: list[dict[str, Tensor]] = []
     clock = time.monotonic()
     while run.done < 1.0:
-        recent.append(run.take_step([batches.make(sources.packs.draw(rng), rng) for _ in range(recipe.packs)]))
+        recent.append(run.take_step(next(steps)))
         run.spent += time.monotonic() - clock
         clock = time.monotonic()
         if run.step % recipe.log_every:
             continue
         record: dict[str, float] = {"step": run.step, "minutes": round(run.spent / 60, 2)}
         for name in sorted({name for entry in recent for name in entry}):
-            values = [entry[name] for entry in recent if name in entry]
-            record[name] = round(sum(values) / len(values), 4)
+            record[name] = round(float(torch.stack([entry[name] for entry in recent if name in entry]).mean()), 4)
         recent.clear()
         if run.step % recipe.checkpoint_every == 0:
             record["held_out_first"] = run.held_out_first(sources.held_out, batches)
@@ -209,6 +226,7 @@ def main(
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="Folders of evaluation data, whose text is left out.", exists=True)
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that make packs; with a GPU, one for each core.", min=0)] = 0,
     config: Annotated[Path | None, typer.Option(help="JSON file with other settings of the recipe.")] = None,
 ) -> None:
     """Train the embedded model from data files and all-MiniLM-L6-v2."""
@@ -216,7 +234,7 @@ def main(
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in other.items()
     }
-    train(data, init, out, replace(Recipe(minutes=minutes, seed=seed), **settings), start, evaluation or ())
+    train(data, init, out, replace(Recipe(minutes=minutes, seed=seed), **settings), start, evaluation or (), workers)
 
 
 if __name__ == "__main__":

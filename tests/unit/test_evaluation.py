@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 
 import pytest
 
 from qr_core import Document, InputError, QRScorer
 from qr_core.evaluation import beir, longcontext, metrics, spans
+from qr_core.evaluation.bm25 import Bm25
 from qr_core.evaluation.systems import bm25_system
 from qr_core.evaluation.work import Pool
 from qr_core.pruning import Candidate
@@ -96,6 +98,13 @@ def test_bm25_ranks_the_pool():
     assert max(range(4), key=first.__getitem__) == 0
     assert second == [0.0] * 4
     assert list(bm25([Pool("q", "x", (Document(""), Document("")))])) == [[0.0, 0.0]]
+
+
+def test_bm25_goes_to_other_processes():
+    index = Bm25([Document(row["text"], row["title"]) for row in CORPUS])
+    copied = pickle.loads(pickle.dumps(index))
+    assert copied.scores("the lighthouses") == index.scores("the lighthouses")
+    assert max(index.scores("the lighthouses")) > 0
 
 
 def test_the_command_writes_what_others_need(run, folder, tmp_path):

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
 from qr_core import Document, QRScorer
@@ -20,6 +21,8 @@ from qr_core.evaluation.examples import read_examples
 from qr_core.inputs import documents_from_json_lines
 from qr_core.mini import data, embedded_model, forward, losses, overlap, packs, select, token_teacher, train
 from qr_core.mini import recipe as recipe_module
+from qr_core.mini.batches import COMMON, Batches, Steps
+from qr_core.templates import NULL_QUERY
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
 
@@ -77,7 +80,7 @@ def write(path, rows):
 
 @pytest.fixture
 def training_data(tmp_path):
-    """A few lines in each of the three formats."""
+    """A few lines in each of the four formats."""
     folder = tmp_path / "data"
     folder.mkdir()
     words = [
@@ -118,6 +121,15 @@ def training_data(tmp_path):
         folder / "books.jsonl.gz",
         [{"book": f"b{i // 8}", "chapter": i, "text": text() * 5, "events": [sentence()]} for i in range(400)],
     )
+    meetings = folder / "qmsum_train"
+    meetings.mkdir()
+    paragraphs = lambda: [{"idx": f"p{i}", "paragraph_text": text() * (1 + 4 * (i == 2))} for i in range(8)]  # noqa: E731
+    write(meetings / "meetings.json.gz", [[{"meeting": f"m{i}", "paragraphs": paragraphs()} for i in range(12)]])
+    answers = (["p1"], ["p4", "p2"], ["p0", "p3", "p5", "p6", "p7"])
+    write(
+        meetings / "queries.json.gz",
+        [[{"meeting": f"m{i}", "question": sentence(), "gt_docs": docs} for i in range(12) for docs in answers]],
+    )
     return folder
 
 
@@ -136,6 +148,16 @@ def initial_model(tmp_path_factory):
     return folder
 
 
+def batches_for(init, recipe):
+    tokenizer = train.tokenizer_from(init)
+    return Batches(tokenizer, tuple(tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])), recipe)
+
+
+def texts_of(batch):
+    """The tokens of a batch's texts, as they stand in the packs."""
+    return batch.layout.ids.flatten()[batch.tokens].split(torch.bincount(batch.text_of).tolist())
+
+
 @pytest.fixture
 def sources(training_data, initial_model, tmp_path):
     return train.Sources(training_data, initial_model, tmp_path / "cache")
@@ -149,8 +171,9 @@ def test_packs_are_well_formed(sources):
         assert shape[0] >= 1
         assert 3 <= shape[1] <= 36
         assert len({passage.text for passage in pack.passages}) == shape[1]
-        assert pack.targets.shape == pack.golds.shape == shape
-        assert torch.allclose(pack.targets.sum(dim=1), torch.ones(shape[0]))
+        assert pack.lexical.shape == pack.golds.shape == shape
+        assert pack.lexical.dtype == torch.float32
+        assert pack.golds.any(dim=1)[pack.label_weights > 0].all()
 
 
 def test_held_out_text_is_not_trained_on(sources):
@@ -184,21 +207,53 @@ def test_the_same_files_give_the_same_queries(training_data):
 def test_the_teacher_and_bm25_have_equal_weight():
     cosine = torch.tensor([[2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     words = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]])
-    found = packs.fused(cosine, words)
+    present = torch.ones(2, 3, dtype=torch.bool)
+    found = losses.fused(cosine, words, present)
     assert found[0].argmax() == 1
-    assert torch.allclose(found[1], packs.FUSION * cosine[1])  # no word in common: the teacher alone
-    assert torch.allclose(found[0], packs.fused(cosine, 7 * words + 3)[0], atol=1e-5)  # BM25's scale is its own
-    assert torch.allclose(packs.fused(cosine, cosine)[0], 2 * packs.FUSION * cosine[0], atol=1e-5)
+    assert torch.allclose(found[1], losses.FUSION * cosine[1])  # no word in common: the teacher alone
+    scaled = losses.fused(cosine, 7 * words + 3, present)
+    assert torch.allclose(found[0], scaled[0], atol=1e-5)  # BM25's scale is its own
+    assert torch.allclose(losses.fused(cosine, cosine, present)[0], 2 * losses.FUSION * cosine[0], atol=1e-5)
+    wider = [torch.cat([rows, torch.full((2, 1), 50.0)], dim=1) for rows in (cosine, words)]
+    absent = torch.cat([present, torch.zeros(2, 1, dtype=torch.bool)], dim=1)
+    assert torch.allclose(losses.fused(*wider, absent)[:, :3], found, atol=1e-5)
 
 
-def test_bm25_takes_part_in_the_targets(sources):
-    plain = packs.Packs(
-        sources.collection, (sources.packs.passage_vectors, sources.packs.query_vectors), sources.packs.near
+def test_targets_are_shares_of_answers_teacher_and_bm25(sources, initial_model):
+    batches = batches_for(initial_model, train.Recipe(**TINY))
+    rng = random.Random(3)
+    batch = batches.make([sources.packs.draw(rng) for _ in range(3)], rng)
+    _, vectors = token_teacher.TokenTeacher(initial_model).states(batch.texts)
+    shares = losses.targets(batch, vectors, 0.05)
+    assert torch.allclose(shares.sum(dim=2), torch.ones(shares.shape[:2]))
+    assert not shares[~batch.passages[:, None].expand_as(shares)].any()
+    weights = batch.label_weights[..., None] / batch.answers.sum(dim=2, keepdim=True).clamp_min(1)
+    assert (shares >= weights * batch.answers - 1e-6).all()
+    without_words = losses.targets(replace(batch, lexical=torch.zeros_like(batch.lexical)), vectors, 0.05)
+    turned = losses.targets(batch, vectors.flip(0), 0.05)
+    labels = losses.targets(replace(batch, label_weights=torch.ones_like(batch.label_weights)), vectors, 0.05)
+    for other in (without_words, turned, labels):
+        assert not torch.allclose(shares[batch.queries], other[batch.queries], atol=1e-3)
+    known = batch.answers.any(dim=2)
+    assert torch.equal(labels[known] > 0, batch.answers[known])
+
+
+def test_meetings_are_read(training_data):
+    found = data.read(training_data)
+    meetings, asked = (
+        json.loads(gzip.decompress((training_data / "qmsum_train" / f"{name}.json.gz").read_bytes()))
+        for name in ("meetings", "queries")
     )
-    pack, with_words = plain.draw(random.Random(3)), sources.packs.draw(random.Random(3))
-    assert pack.queries == with_words.queries
-    assert not torch.allclose(pack.targets, with_words.targets)
-    assert torch.allclose(with_words.targets.sum(dim=1), torch.ones(len(pack.queries)))
+    said = {(row["meeting"], p["idx"]): p["paragraph_text"] for row in meetings for p in row["paragraphs"]}
+    queries = [query for query in found.queries if query.source == "qmsum" and query.asked]
+    for query, row in zip(queries, asked, strict=True):
+        assert query.text == row["question"]
+        assert {found.passages[place].group for place in query.golds} <= {query.group}
+        known = row["gt_docs"] if len(row["gt_docs"]) < 5 else []  # more are left to the teacher
+        expected = " ".join(said[row["meeting"], key] for key in known)
+        assert " ".join(found.passages[place].text for place in query.golds) == expected
+    assert {len(query.golds) for query in queries} == {0, 1, 3}  # a long paragraph is two passages
+    assert len({query.group for query in queries}) == len(meetings)
 
 
 def test_examples_for_detection_are_read_back(sources, tmp_path):
@@ -217,6 +272,10 @@ def test_no_data_is_an_error(tmp_path):
         data.read(tmp_path)
 
 
+forks = pytest.mark.filterwarnings(
+    "ignore:.*fork:DeprecationWarning",  # of a process with several threads
+    "ignore:This DataLoader will create:UserWarning",  # more workers than this machine has cores
+)
 TINY = {"hidden": 32, "heads": 2, "intermediate": 64, "warmup": 2, "layers": 3, "read_layers": (1,), "select_packs": 8}
 
 
@@ -230,53 +289,162 @@ def test_neighbours_leave_answers_out(sources):
 
 @pytest.mark.parametrize("layout", ["joint", "independent"])
 def test_training_reads_what_the_scorer_reads(layout):
-    """The forward pass over several packs gives the masses that the scorer gives for each."""
+    """The forward pass over packs of different sizes, side by side, gives the masses that the scorer gives for each."""
     scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", calibrate=False, layout=layout)
     model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
-    recipe = train.Recipe(read_layers=tuple(scorer.heads.by_layer()), spread_share=0.0)
-    make = losses.Batches(AutoTokenizer.from_pretrained(embedded_model()), recipe).make
-    texts = ["The bridge has six arches.", "Rye bread at five."], ["Ships wait.", "The tide comes in at six or so."]
-    queries = ["How many arches?", "bread"]
+    recipe = train.Recipe(read_layers=tuple(scorer.heads.by_layer()), spread_share=0.0, renamed_share=0.0)
+    cases = [
+        (["The bridge has six arches.", "Rye bread at five."], ["How many arches?", "bread"]),
+        (["Ships wait.", "The tide comes in at six or so.", "Rain is expected in the north."], ["when is the tide"]),
+    ]
     made = []
-    for some in texts:
-        rows = torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 4), torch.zeros(2, 4)
-        passages = [data.Passage("", text, "", 0) for text in some]
-        made.append(make(packs.Pack(passages, queries, *rows), random.Random(0), joint=layout == "joint").layout)
+    for texts, queries in cases:
+        golds = torch.ones(len(queries), len(texts), dtype=torch.bool)
+        passages = [data.Passage("", text, "", 0) for text in texts]
+        made.append(packs.Pack(passages, queries, golds, golds.float(), torch.zeros(len(queries))))
+    batch = batches_for(embedded_model(), recipe).make(made, random.Random(0), joint=layout == "joint")
     with torch.no_grad():
-        found = forward.read(model, made, recipe.read_layers).masses
-    chosen = [h for place, layer in enumerate(recipe.read_layers) for h in scorer.heads.by_layer()[layer]]
-    for some, masses in zip(texts, found, strict=True):
-        for row, query in enumerate(queries):
-            expected = scorer.token_masses(query, [Document(text) for text in some]).mass
-            assert torch.allclose(masses[row][chosen], expected, atol=1e-5)
+        found = forward.read(model, batch.layout, recipe.read_layers).masses
+    assert found.shape[2:] == (3, batch.layout.ids.shape[1])
+    chosen = [
+        place * model.config.num_attention_heads + head
+        for place, layer in enumerate(recipe.read_layers)
+        for head in scorer.heads.by_layer()[layer]
+    ]
+    for masses, (texts, queries) in zip(found, cases, strict=True):
+        for row, query in enumerate([NULL_QUERY, *queries]):
+            expected = scorer.token_masses(query, [Document(text) for text in texts]).mass
+            assert torch.allclose(masses[chosen, row, : expected.shape[1]], expected, atol=1e-5)
+        assert not masses[:, :, expected.shape[1] :].any()
+        assert not masses[:, 1 + len(queries) :].any()
+
+
+def test_padding_and_neighbours_change_nothing(sources, initial_model):
+    """A pack alone has the masses and the targets that it has beside others; losses are means over all packs' rows."""
+    recipe = train.Recipe(**TINY, spread_share=0.0, renamed_share=0.0, language_tokens=10**6)
+    batches = batches_for(initial_model, recipe)
+    torch.manual_seed(0)
+    model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
+    readouts, teacher = losses.Readouts(32), token_teacher.TokenTeacher(initial_model)
+    teacher.model.float()  # so that equal means equal
+    rng = random.Random(2)
+    some = [sources.packs.draw(rng) for _ in range(3)]
+    joint = torch.tensor([True, False, True])
+
+    def measured(drawn, joint):
+        batch = batches.make(drawn, random.Random(0), joint=False, titled=True)
+        batch = replace(batch, layout=replace(batch.layout, joint=joint))
+        shares = losses.targets(batch, teacher.states(batch.texts)[1], recipe.temperature)
+        masses = forward.read(model, batch.layout, (1,)).masses
+        return batch, masses, shares, losses.losses(model, readouts, batch, recipe, teacher, language=True)
+
+    with torch.no_grad():
+        together, masses, shares, found = measured(some, joint)
+        alone = [measured([pack], joint[row : row + 1]) for row, pack in enumerate(some)]
+    assert len({batch.layout.ids.shape for batch, *_ in alone}) == 3
+    assert len({batch.answers.shape for batch, *_ in alone}) == 3
+    rows = {"null": [1, 1, 1], "retrieval": [], "vectors": [], "ends": [], "language": []}
+    for place, (batch, own, targets, _) in enumerate(alone):
+        _, queries, passages = batch.answers.shape
+        layout = batch.layout
+        prefix = int(((layout.parts >= 0) & (layout.parts < forward.LATE)).sum())
+        assert torch.equal(layout.ids[0][layout.parts[0] >= 0], together.layout.ids[place][: (layout.parts >= 0).sum()])
+        assert torch.allclose(masses[place, :, : queries + 1, :prefix], own[0, ..., :prefix], atol=1e-5)
+        assert not masses[place, :, :, prefix:].any()
+        assert torch.allclose(shares[place, :queries, :passages], targets[0], atol=1e-4)
+        rows["retrieval"].append(queries)
+        rows["vectors"].append(queries + passages)
+        rows["ends"].append(queries + passages)
+        rows["language"].append(prefix - passages - 1)
+    for name, counts in rows.items():
+        expected = sum(count * getattr(one, name) for count, (*_, one) in zip(counts, alone, strict=True)) / sum(counts)
+        assert torch.allclose(getattr(found, name), expected, atol=1e-4), name
+    assert torch.equal(found.first, torch.cat([one.first for *_, one in alone]))
 
 
 def test_passages_apart_do_not_see_each_other(sources, initial_model):
     recipe = train.Recipe(**TINY, spread_share=0.0)
-    tokenizer = train.tokenizer_from(initial_model)
-    model = train.new_model(recipe, torch.randn(len(tokenizer), 32), tokenizer)
-    made = losses.Batches(tokenizer, recipe).make(sources.packs.draw(random.Random(1)), random.Random(1), joint=False)
-    start, end = made.layout.passages[0]
-    other = made.layout.ids.clone()
-    other[start:end] = 2000
-    with torch.no_grad():
-        before, after = (
-            forward.read(model, [replace(made.layout, ids=ids)], (1,)).states for ids in (made.layout.ids, other)
-        )
-    assert not torch.allclose(before[start:end], after[start:end])
-    rest = slice(end, made.layout.late[0])
-    assert torch.allclose(before[rest], after[rest])
+    batches = batches_for(initial_model, recipe)
+    model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
+    made = [
+        batches.make([sources.packs.draw(random.Random(1))], random.Random(1), joint=joint).layout
+        for joint in (True, False)
+    ]
+    for layout in made:
+        first = layout.parts == 1
+        rest = (layout.parts > 1) & (layout.parts < forward.LATE)
+        with torch.no_grad():
+            before, after = (
+                forward.read(model, replace(layout, ids=ids), (1,)).states
+                for ids in (layout.ids, layout.ids.where(~first, 2000))
+            )
+        assert not torch.allclose(before[first], after[first])
+        assert torch.allclose(before[rest], after[rest]) is not bool(layout.joint)
+
+
+def test_rare_words_are_renamed_alike(initial_model):
+    """The same word gets the same new one in passages and queries of a pack; common words stay."""
+    batches = batches_for(initial_model, train.Recipe(**TINY, renamed_share=1.0))
+    words = ["bridge", "quinoa", "photosynthesis", "Zoologists", "window"]
+    assert [batches.encode(word)[0] > COMMON for word in ("the", "of")] == [False, False]
+    passages = [data.Passage("", f"the {word} of the", "", 0) for word in words]
+    golds = torch.eye(5, dtype=torch.bool)
+    pack = packs.Pack(passages, words, golds, golds.float(), torch.zeros(5))
+    outcomes = {word: set() for word in words}
+    for seed in range(20):
+        batch = batches.make([pack, pack], random.Random(seed))
+        texts = [text.tolist() for text in texts_of(batch)]
+        read = torch.cat([ids.flatten()[own] for ids, own in zip(batch.texts.ids, batch.texts.inside, strict=True)])
+        assert torch.equal(read[batch.texts.tokens], batch.layout.ids.flatten()[batch.tokens])
+        assert torch.equal(batch.tokens[torch.bincount(batch.text_of).cumsum(0) - 1], batch.ends)
+        for own in (texts[:10], texts[10:]):
+            for word, passage, query in zip(words, own[:5], own[5:], strict=True):
+                assert passage == [*batches.encode("the"), *query, *batches.encode("of the")]
+                outcomes[word].add(tuple(query))
+    for word, found in outcomes.items():
+        plain = batches.encode(word)
+        assert tuple(plain) in found
+        assert (len(found) > 4) is (len(plain) > 1 or plain[0] > COMMON)
+    assert min(len(found) for found in outcomes.values()) == 1
+
+
+@forks
+def test_each_worker_draws_its_own_packs(sources, initial_model):
+    """And draws the same ones again, unless the seed or the step where it starts is another."""
+    batches = batches_for(initial_model, train.Recipe(**TINY))
+
+    def drawn(workers, step=0, **other):
+        steps = Steps(sources.packs, batches, train.Recipe(**TINY, **other), step)
+        loaded = iter(DataLoader(steps, batch_size=None, num_workers=workers))
+        return [next(loaded).layout.ids.tolist() for _ in range(4)]
+
+    both = drawn(2)
+    assert len({str(ids) for ids in both}) == 4
+    assert both == drawn(2)
+    single = drawn(0)
+    assert single[:2] == both[::2]
+    for other in (drawn(0, step=4), drawn(0, seed=1)):
+        assert all(ids not in single for ids in other)
+
+
+def test_a_batch_moves_whole(sources, initial_model):
+    batch = batches_for(initial_model, train.Recipe(**TINY)).make(
+        [sources.packs.draw(random.Random(0))], random.Random(0)
+    )
+    moved = forward.moved(batch, "meta")
+    assert {moved.answers.device.type, moved.layout.parts.device.type, moved.texts.ids[0].device.type} == {"meta"}
+    assert moved.texts.inside[0].shape == batch.texts.inside[0].shape
 
 
 def test_losses_reach_every_part(sources, initial_model):
     """Packs apart and joint give gradients to queries, keys and embeddings, and the teacher's distances to readouts."""
     rng = random.Random(0)
     teacher = token_teacher.TokenTeacher(initial_model)
-    tokenizer = train.tokenizer_from(initial_model)
     for joint in (0.0, 1.0):
         recipe = train.Recipe(**TINY, joint_share=joint)
-        model = train.new_model(recipe, torch.randn(len(tokenizer), 32), tokenizer)
-        made = [losses.Batches(tokenizer, recipe).make(sources.packs.draw(rng), rng) for _ in range(2)]
+        batches = batches_for(initial_model, recipe)
+        model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
+        made = batches.make([sources.packs.draw(rng) for _ in range(2)], rng)
         readouts = losses.Readouts(32)
         found = losses.losses(model, readouts, made, recipe, teacher, language=True)
         found.total(recipe).backward()
@@ -289,29 +457,31 @@ def test_losses_reach_every_part(sources, initial_model):
 
 
 def test_single_states_are_those_of_the_text_read_whole(initial_model):
-    """Whatever else stands in the batch, each token has the state that the teacher gives it in its own text."""
+    """Whatever else stands in the batch, a token's state is the one in its own text, and a text's vector their mean."""
     teacher = token_teacher.TokenTeacher(initial_model)
-    texts = [torch.arange(1000, 1000 + length) for length in (3, 40, 1, 38)]
-    found = teacher.states(texts)
+    texts = [list(range(1000, 1000 + length)) for length in (3, 40, 1, 38)]
+    found, vectors = teacher.states(teacher.texts(texts))
     assert found.shape == (82, 32)
-    for text, own in zip(texts, found.split([len(text) for text in texts]), strict=True):
-        ids = torch.cat([torch.tensor([teacher.start]), text, torch.tensor([teacher.end])])[None]
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(4))
+    for text, own, vector in zip(texts, found.split([len(text) for text in texts]), vectors, strict=True):
         with torch.no_grad():
-            expected = teacher.model(input_ids=ids).last_hidden_state[0, 1:-1].float()
-        assert torch.allclose(own, expected, atol=0.05)
+            ids = torch.tensor([[teacher.start, *text, teacher.end]])
+            expected = teacher.model(input_ids=ids).last_hidden_state[0].float()
+        assert torch.allclose(own, expected[1:-1], atol=0.05)
+        assert torch.allclose(vector, torch.nn.functional.normalize(expected.mean(dim=0), dim=0), atol=0.01)
     assert teacher.words().shape[0] == teacher.model.config.vocab_size
 
 
 def test_readouts_start_nearer_to_the_teacher_than_nothing(initial_model):
     teacher = token_teacher.TokenTeacher(initial_model)
-    texts = [torch.randint(1000, 1100, (30,)) for _ in range(40)]
+    words = torch.randint(1000, 1100, (40, 30))
     table = teacher.words()
     readouts = losses.Readouts(32)
-    readouts.fit(table, teacher, texts)
-    goal = teacher.states(texts)
+    goal, _ = teacher.states(teacher.texts(words.tolist()))
+    readouts.fit(table, goal, words.flatten())
     goal = goal / goal.pow(2).mean().sqrt()
-    words = torch.nn.functional.rms_norm(table[torch.cat(texts)], (32,), eps=1e-6)
-    assert float((readouts.tokens(words).detach() - goal).pow(2).mean()) < 0.7 * float(goal.pow(2).mean())
+    inputs = torch.nn.functional.rms_norm(table[words.flatten()], (32,), eps=1e-6)
+    assert float((readouts.tokens(inputs).detach() - goal).pow(2).mean()) < 0.7 * float(goal.pow(2).mean())
 
 
 def test_the_model_is_the_mean_of_the_last_checkpoints(initial_model, tmp_path):
@@ -336,8 +506,7 @@ def test_frozen_words_stay(training_data, initial_model, tmp_path):
     run = train.Run(initial_model, tmp_path / "run", recipe)
     before = run.model.model.embed_tokens.weight.detach().clone()
     sources = train.Sources(training_data, initial_model, tmp_path / "run")
-    batches = losses.Batches(run.tokenizer, recipe)
-    run.take_step([batches.make(sources.packs.draw(random.Random(0)), random.Random(0))])
+    run.take_step(batches_for(initial_model, recipe).make([sources.packs.draw(random.Random(0))], random.Random(0)))
     assert torch.equal(run.model.model.embed_tokens.weight, before)
 
 
@@ -351,14 +520,15 @@ def test_added_layers_change_nothing_at_first():
     assert after.config.num_hidden_layers == layers + 1
 
 
+@forks
 def test_training_runs_stops_and_resumes(training_data, initial_model, tmp_path):
-    """A short run writes a model the scorer can use; a second call goes on from its checkpoint."""
+    """A short run writes a model the scorer can use; a second call, with a worker, goes on from its checkpoint."""
     out = tmp_path / "out"
     recipe = train.Recipe(**TINY, minutes=10, max_steps=4, log_every=2, checkpoint_every=4)
     train.train(training_data, initial_model, out, recipe)
     steps = [json.loads(line)["step"] for line in (out / "curve.jsonl").read_text().splitlines()]
     assert steps == [2, 4]
-    train.train(training_data, initial_model, out, replace(recipe, max_steps=6))
+    train.train(training_data, initial_model, out, replace(recipe, max_steps=6), workers=1)
     steps = [json.loads(line)["step"] for line in (out / "curve.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6]
     scorer = QRScorer.from_pretrained(out / "model", device="cpu")
@@ -385,17 +555,30 @@ def test_a_run_goes_on_from_another(initial_model, tmp_path):
 
 
 def test_passages_apart_share_their_positions(sources, initial_model):
-    recipe = train.Recipe(**TINY, spread_share=0.0)
-    batches = losses.Batches(train.tokenizer_from(initial_model), recipe)
+    recipe = train.Recipe(**TINY, spread_share=0.0, renamed_share=0.0)
+    batches = batches_for(initial_model, recipe)
     pack = sources.packs.draw(random.Random(1))
-    together, apart = (batches.make(pack, random.Random(1), joint=joint).layout for joint in (True, False))
-    assert torch.equal(together.positions[: together.late[1]], torch.arange(together.late[1]))
-    opening = apart.passages[0][0]
-    assert {int(apart.positions[start]) for start, _ in apart.passages} == {opening}
-    longest = max(end - start for start, end in apart.passages)
-    assert int(apart.positions[apart.late[0]]) == opening + longest
-    for (start, end), (first, last) in zip(apart.passages, together.passages, strict=True):  # without their numbers
-        assert end - start < last - first or end - start == recipe.passage_tokens
+    made = [batches.make([pack], random.Random(1), joint=joint, titled=True).layout for joint in (True, False)]
+
+    def spans(layout):
+        """First position and length of each part."""
+        numbers = [number for number in layout.parts.unique().tolist() if number != forward.PADDING]
+        own = {number: layout.positions[layout.parts == number] for number in numbers}
+        assert all(torch.equal(places, places[0] + torch.arange(len(places))) for places in own.values())
+        return {number: (int(places[0]), len(places)) for number, places in own.items()}
+
+    together, apart = (spans(layout) for layout in made)
+    prefix = made[0].positions[(made[0].parts >= 0) & (made[0].parts <= forward.LATE)]
+    assert torch.equal(prefix, torch.arange(len(prefix)))
+    numbers = range(1, len(pack.passages) + 1)
+    opening = apart[forward.INTRODUCTION][1]
+    assert {apart[number][0] for number in numbers} == {opening}
+    assert apart[forward.LATE][0] == opening + max(apart[number][1] for number in numbers)
+    for found in (together, apart):
+        assert {found[number][0] for number in found if number > forward.LATE} == {sum(found[forward.LATE])}
+        assert len(found) == 1 + len(pack.passages) + 1 + 1 + len(pack.queries)
+    for number in numbers:  # without their numbers
+        assert apart[number][1] < together[number][1] or apart[number][1] == recipe.passage_tokens
 
 
 PLANTED = "the harbour master keeps a brass telescope in the third drawer of his oak desk by the window"
