@@ -37,7 +37,7 @@ class Recipe:
     chunks_per_chapter: float = 0.8  # of the books, as passages
     joint_share: float = 0.6  # packs with the full causal prompt; in the others passages do not see each other
     titled_share: float = 0.67  # packs that show titles
-    renamed_share: float = 0.3  # packs in which some rare words are made up, the same ones everywhere
+    renamed_share: float = 0.35  # packs in which some rare words are made up, the same ones everywhere
     spread_share: float = 0.2  # packs with gaps between passages, as in long prompts
     passage_tokens: int = 320
     temperature: float = 0.05  # of the teacher's cosines

@@ -51,12 +51,13 @@ class Sources:
         self.collection = reading.read(folder, chunks_per_chapter)
         held = overlap.Evaluation(text for other in evaluation for text in overlap.texts_of(other))
         banned = frozenset(i for i, passage in enumerate(self.collection.passages) if held.holds(passage.text))
-        typer.echo(f"{len(banned)} passages left out: they stand in evaluation data")
+        unasked = frozenset(i for i, query in enumerate(self.collection.queries) if held.holds(query.text))
+        typer.echo(f"{len(banned)} passages and {len(unasked)} queries left out: they stand in evaluation data")
         vectors = teacher.embeddings(init, self.collection, cache)
         near = [teacher.nearest(self.collection, *vectors), teacher.lexical(self.collection)]
         bm25 = Bm25([Document(passage.text, passage.title or None) for passage in self.collection.passages])
-        self.packs = Packs(self.collection, near, bm25.array, banned=banned)
-        self.held_out = Packs(self.collection, near, bm25.array, held=True, banned=banned)
+        self.packs = Packs(self.collection, near, bm25.array, banned=banned, unasked=unasked)
+        self.held_out = Packs(self.collection, near, bm25.array, held=True, banned=banned, unasked=unasked)
 
 
 class Run:

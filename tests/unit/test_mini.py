@@ -610,10 +610,15 @@ def test_planted_overlap_fails_the_check_and_is_left_out_of_training(training_da
     assert (clean.returncode, clean.stderr) == (0, "")
     planted = next(i for i, passage in enumerate(collection.passages) if not data.held_out(passage))
     words = collection.passages[planted].text.split()
-    (evaluation / "queries.json").write_text(json.dumps([{"question": "So: " + " ".join(words[5:20])}]))
+    asked = next(i for i, query in enumerate(collection.queries) if query.asked and not data.held_out(query))
+    questions = ["So: " + " ".join(words[5:20]), collection.queries[asked].text]
+    (evaluation / "queries.json").write_text(json.dumps([{"question": text} for text in questions]))
     dirty = subprocess.run([*command, str(evaluation)], capture_output=True, text=True, check=False)
     assert dirty.returncode == 1
     assert " ".join(words)[:60] in dirty.stdout
     sources = train.Sources(training_data, initial_model, tmp_path / "cache", [evaluation])
     assert planted not in sources.packs.allowed
-    assert all(planted not in sources.packs.queries[i].golds for kind in sources.packs.seeds.values() for i in kind)
+    seeds = {i for kind in sources.packs.seeds.values() for i in kind}
+    assert seeds
+    assert all(planted not in sources.packs.queries[i].golds for i in seeds)
+    assert asked not in seeds
