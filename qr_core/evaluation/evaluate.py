@@ -142,6 +142,9 @@ def _ranked(entry: Entry, work: Work, plan: Plan, journals: Mapping[str, Journal
             return run(handle, work.pools, journals[entry.name], step)
     except ModelLoadError as error:
         return Found(missing=str(error))
+    finally:
+        if entry.scorer is not None and entry.scorer.document_cache is not None:
+            entry.scorer.document_cache.clear()  # each scorer has its own: they would add up
 
 
 def _count(

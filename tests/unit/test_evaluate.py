@@ -16,6 +16,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from qr_core import ContextLengthError, Document, InputError
+from qr_core.document_cache import DocumentCache
 from qr_core.errors import NonFiniteError
 from qr_core.evaluation import launch, provenance
 from qr_core.evaluation.bm25 import Bm25
@@ -667,3 +668,17 @@ def test_document_order_is_measured(run, beir):
     assert apart["systems"]["qr, order 2"]["layout"] == "independent"
     assert apart["orders"]["kendall_tau"] == pytest.approx(1.0)
     assert apart["orders"]["nDCG@10"]["deviation"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_system_that_is_done_keeps_no_documents(run, tmp_path, monkeypatch):
+    """What one scorer read apart is let go before the next one reads."""
+    kept, dropped = [], DocumentCache.clear
+
+    def clear(cache):
+        kept.append(len(cache))
+        dropped(cache)
+
+    monkeypatch.setattr(DocumentCache, "clear", clear)
+    arguments = write_beir(tmp_path / "data")
+    assert run(*arguments, *TINY, "--layout", "independent", "--systems", "qr,all,bm25")[0] == 0
+    assert kept == [len(TEXTS) + 1] * 2  # and what stands before them
