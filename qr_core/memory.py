@@ -37,7 +37,12 @@ def free_bytes(device: torch.device) -> int:
 
 
 def in_pieces(
-    run: Callable[[int], T], rows: int, smallest: int, what: str, make_room: Callable[[], None] | None = None
+    run: Callable[[int], T],
+    rows: int,
+    smallest: int,
+    what: str,
+    make_room: Callable[[], None] | None = None,
+    most_again: int | None = None,
 ) -> T:
     """`run(rows)`, and once more when memory is short, with fewer rows if there can be fewer.
 
@@ -51,13 +56,15 @@ def in_pieces(
         Follows the number of rows in messages.
     make_room : callable, optional
         Called before the second try, to let go of what others hold.
+    most_again : int, optional
+        Most rows of the second try, where a share of `rows` may be too many.
 
     Raises
     ------
     MemoryLimitError
         When memory is short again.
     """
-    fewer = min(rows, max(smallest, rows // SMALLER))
+    fewer = min(rows, max(smallest, min(rows // SMALLER, most_again or rows)))
     try:
         return run(rows)
     except Exception as error:

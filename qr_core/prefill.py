@@ -24,6 +24,7 @@ from transformers.cache_utils import DynamicLayer
 from qr_core import memory
 from qr_core.capture import Capture, DepthReached, capturing
 from qr_core.layers import layers_of
+from qr_core.sharding import shards_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,10 +36,11 @@ CHUNK_BYTES = {"cpu": 64 * 2**20}
 OTHER_CHUNK_BYTES = 512 * 2**20
 """Most bytes that a chunk's rows may take, by kind of device: against all keys in a mask, or in the widest layer."""
 WHOLE_BYTES = 256 * 2**20
-WHOLE_SHARE = 4
-"""A prompt whose rows take no more in the widest layer than this on a CPU, or that part of a CUDA device's free memory,
-is one chunk where its attention needs no mask. Later chunks need one: on a CPU that costs a sixth of the time that
-attention takes, on a GPU it rules out the fast kernels."""
+WHOLE_SHARE = 2
+"""A prompt is one chunk where its attention then needs no mask and there is room: on a CPU, when its rows take no more
+than this in the widest layer; on CUDA, when that twice and all keys and values take no more than half of what the
+fullest device has free. Later chunks need a mask: on a CPU that costs a sixth of the time that attention takes, on a
+GPU it rules out the fast kernels."""
 SMALLEST_CHUNK = 64
 """Rows. Fewer would read the weights too often."""
 SMALLEST_PACK = 512
@@ -209,23 +211,42 @@ def offloaded(model: PreTrainedModel) -> bool:
     return "disk" in devices or (len(devices) > 1 and "cpu" in devices)
 
 
-def chunk_rows(model: PreTrainedModel, tokens: int, alone: bool = False) -> int:
+def chunk_rows(model: PreTrainedModel, tokens: int, alone_to: int | None = None) -> int:
     """How many of a prompt's `tokens` to run at a time, for `CHUNK_BYTES`; all where there is room for the whole.
 
     Parameters
     ----------
-    alone : bool
-        Nothing stands before the tokens, and no other prompt beside them.
+    alone_to : int, optional
+        The deepest layer, where nothing stands before the tokens and no other prompt beside them.
     """
     text = model.config.get_text_config(decoder=True)
-    widest = 4 * max(int(getattr(text, "intermediate_size", None) or 0), 4 * int(text.hidden_size))
-    if alone and text._attn_implementation == "sdpa" and not any(layer.window for layer in layers_of(model.config)):
-        room = WHOLE_BYTES if model.device.type == "cpu" else memory.free_bytes(model.device) // WHOLE_SHARE
-        if tokens * widest <= room:
-            return tokens
+    widest = _widest(text)
+    if alone_to is not None and _has_room(model, tokens, alone_to):
+        return tokens
     heads = int(text.num_attention_heads) if text._attn_implementation == "eager" else 1
     budget = CHUNK_BYTES.get(model.device.type, OTHER_CHUNK_BYTES)
     return max(SMALLEST_CHUNK, budget // max(widest, 4 * heads * tokens))
+
+
+def _widest(text: Any) -> int:
+    """Bytes of a token's row in the widest layer, in float32."""
+    return 4 * max(int(getattr(text, "intermediate_size", None) or 0), 4 * int(text.hidden_size))
+
+
+def _has_room(model: PreTrainedModel, tokens: int, deepest: int) -> bool:
+    """Whether a whole prompt may be one chunk."""
+    text = model.config.get_text_config(decoder=True)
+    masked = text._attn_implementation != "sdpa" or any(layer.window for layer in layers_of(model.config))
+    if masked or shards_of(model) > 1:  # processes that share a model must agree, whatever each has free
+        return False
+    if model.device.type == "cpu":
+        return tokens * _widest(text) <= WHOLE_BYTES
+    places = set(getattr(model, "hf_device_map", {}).values()) - {"cpu", "disk"} or {model.device}
+    room = min(memory.free_bytes(torch.device("cuda", p) if isinstance(p, int) else torch.device(p)) for p in places)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    kept = 2 * int(heads) * int(width) * model.dtype.itemsize * (deepest + 1)
+    return tokens * (2 * _widest(text) + kept) <= room // WHOLE_SHARE
 
 
 def prefill(
@@ -285,8 +306,9 @@ def prefill(
             tuple(cast(Tensor, layer.values)[..., before:, :] for layer in layers),
         )
 
-    rows = max(1, chunk_rows(model, before + tokens, before == 0 and batch == 1) // batch)
-    return memory.in_pieces(fill, min(rows, tokens), SMALLEST_CHUNK, f"of {batch * tokens} tokens", make_room)
+    rows = max(1, chunk_rows(model, before + tokens, deepest if before == 0 and batch == 1 else None) // batch)
+    masked = max(1, chunk_rows(model, before + tokens) // batch)
+    return memory.in_pieces(fill, min(rows, tokens), SMALLEST_CHUNK, f"of {batch * tokens} tokens", make_room, masked)
 
 
 def probe(

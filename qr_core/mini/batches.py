@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ MULTIPLE = 16
 QUERY_TOKENS = 64
 GROUP = 4
 """Packs of so many steps are sorted by length before they are dealt to steps: less padding."""
-COMMON = 3000
+COMMON_IDS = 3000
 """Words that are one token below this number are never renamed: the vocabulary is sorted by how common they are."""
 
 
@@ -69,7 +69,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Laid:
+class EncodedPack:
     """A pack's tokens and positions, its parts, and (part, start, end) of its texts, passages first."""
 
     ids: Tensor
@@ -95,10 +95,14 @@ class Batches:
         self.known: dict[str, list[int]] = {}
         self.introduction = self.encode(INTRODUCTION_TEXT)
         self.late = self.encode(f"{LATE_INSTRUCTION}\n\n{QUERY_LABEL}")
-        words = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place > COMMON)
-        self.heads = [place for place, word in words if word.isalpha() and word.isascii()]
+        words = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place > COMMON_IDS)
+        self.word_starts = [place for place, word in words if word.isalpha() and word.isascii()]
         self.continuing = frozenset(i for word, i in tokenizer.get_vocab().items() if word.startswith("##"))
-        self.tails = sorted(self.continuing)
+        self.subwords = sorted(self.continuing)
+
+    def plain(self) -> Batches:
+        """The same without made-up words and gaps."""
+        return Batches(self.tokenizer, self.marks, replace(self.recipe, renamed_share=0.0, spread_share=0.0))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a piece of a prompt, remembered."""
@@ -159,7 +163,7 @@ class Batches:
             text_of,
         )
 
-    def _laid(self, pack: Pack, rng: random.Random, joint: bool | None, titled: bool | None) -> Laid:
+    def _laid(self, pack: Pack, rng: random.Random, joint: bool | None, titled: bool | None) -> EncodedPack:
         if titled is None:
             titled = rng.random() < self.recipe.titled_share
         if joint is None:
@@ -189,7 +193,7 @@ class Batches:
         parts = torch.tensor([INTRODUCTION, *range(1, count), *range(LATE, LATE + 2 + len(asked))])
         spans = list(zip(parts.tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True))
         bare = [(part, start + len(mark), end) for (part, start, end), mark in zip(spans[1:count], marks, strict=True)]
-        return Laid(
+        return EncodedPack(
             ids=torch.tensor([token for row in rows for token in row]),
             positions=starts.repeat_interleave(lengths) + within,
             parts=parts.repeat_interleave(lengths),
@@ -222,14 +226,14 @@ class Batches:
             for word in words:
                 key = tuple(word)
                 if key not in made:
-                    rare = word[0] > COMMON or len(word) > 1
+                    rare = word[0] > COMMON_IDS or len(word) > 1
                     made[key] = self._word(rng) if rare and rng.random() < share else word
             return [token for word in words for token in made[tuple(word)]]
 
         return [rename(text) for text in passages], [rename(text) for text in queries]
 
     def _word(self, rng: random.Random) -> list[int]:
-        return [rng.choice(self.heads), *rng.choices(self.tails, k=rng.choice((0, 1, 1, 2, 2, 3)))]
+        return [rng.choice(self.word_starts), *rng.choices(self.subwords, k=rng.choice((0, 1, 1, 2, 2, 3)))]
 
 
 class Steps(IterableDataset[Batch]):

@@ -112,10 +112,11 @@ def overlapping(collection: Collection, evaluation: Evaluation) -> tuple[list[Pa
 def main(
     data: Annotated[Path, typer.Option(help="Folder with the training files.", exists=True, file_okay=False)],
     evaluation: Annotated[list[Path], typer.Option(help="Folders with evaluation data.", exists=True, file_okay=False)],
+    chunks_per_chapter: Annotated[float, typer.Option(help="Of books, as in the recipe of the training.")] = 0.8,
 ) -> None:
     """List training text that also stands in evaluation data; fail when there is any."""
     held = Evaluation(text for folder in evaluation for text in texts_of(folder))
-    passages, queries = overlapping(read(data), held)
+    passages, queries = overlapping(read(data, chunks_per_chapter), held)
     for source, text in [(p.source, p.text) for p in passages] + [(q.source, q.text) for q in queries]:
         typer.echo(f"{source}: {' '.join(text.split())[:100]}")
     typer.echo(f"{len(passages)} passages and {len(queries)} queries of the training data stand in evaluation data")

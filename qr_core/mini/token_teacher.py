@@ -7,7 +7,7 @@ so its tokens are the teacher's. Knows nothing of packs or of the model that lea
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from qr_core.mini.forward import moved
 
 BATCH = 512
 """Most texts read at once."""
-WASTE = 0.75
+LEAST_FILL = 0.75
 """Texts are read beside others when they have more than this share of their tokens."""
 
 
@@ -54,7 +54,7 @@ class Texts:
         place = 0
         while place < len(order):
             longest = len(texts[order[place]]) + 2
-            some = [i for i in order[place : place + BATCH] if len(texts[i]) + 2 > WASTE * longest]
+            some = [i for i in order[place : place + BATCH] if len(texts[i]) + 2 > LEAST_FILL * longest]
             place += len(some)
             ids.append(pad_sequence([torch.tensor([start, *texts[i], end]) for i in some], batch_first=True))
             steps = torch.arange(longest)
@@ -125,6 +125,9 @@ def fitted(inputs: Tensor, states: Tensor, ridge: float = 50.0) -> tuple[Tensor,
     return solution[:-1].T.contiguous(), solution[-1]
 
 
-def sample(texts: list[list[int]], count: int = 1200, longest: int = 200) -> list[list[int]]:
-    """Some of the texts, cut to `longest` tokens; the same ones each time."""
-    return [ids[:longest] for ids in random.Random(0).sample(texts, min(count, len(texts))) if ids]
+def sample(
+    texts: list[str], encode: Callable[[str], list[int]], count: int = 1200, longest: int = 200
+) -> list[list[int]]:
+    """Tokens of some of the texts, at most `longest` of each; the same ones each time."""
+    some = (encode(text)[:longest] for text in random.Random(0).sample(texts, min(count, len(texts))))
+    return [ids for ids in some if ids]

@@ -1,11 +1,12 @@
 """Train the embedded model: a small Llama whose heads look at the passages that answer a question.
 
-    python -m qr_core.mini.train --data DIR --init DIR --out DIR [--start DIR] [--minutes 38]
+    python -m qr_core.mini.train --data DIR --init DIR --out DIR [--start DIR] [--evaluation DIR] [--config FILE]
 
 `--data` holds the files `qr_core.mini.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
 has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its states of
 words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
-continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a step.
+continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a step and
+`--workers`.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Run:
         self.readouts = Readouts(recipe.hidden).to(self.device)
         self.fitted = before is not None  # whether the readouts know the model's states
         if before:
-            state = torch.load(before / "checkpoint.pt", weights_only=True)
+            state = torch.load(before / "checkpoint.pt", map_location=self.device, weights_only=True)
             self.model.load_state_dict(state["mean"] or state["model"])  # in full precision, and not sharpened
             self.readouts.load_state_dict(state["readouts"])
         table = self.model.model.embed_tokens.weight
@@ -100,7 +101,7 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
         if (out / "checkpoint.pt").exists():
-            state = torch.load(out / "checkpoint.pt", weights_only=True)
+            state = torch.load(out / "checkpoint.pt", map_location=self.device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.readouts.load_state_dict(state["readouts"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -129,17 +130,18 @@ class Run:
 
     def fit(self, texts: list[str], batches: Batches) -> None:
         """Start the readouts at what words alone tell of the teacher's states."""
-        some = sample([batches.encode(text) for text in texts])
+        some = sample(texts, batches.encode)
         goal, _ = self.teacher.states(moved(self.teacher.texts(some), self.device))
         words = torch.tensor([token for text in some for token in text], device=self.device)
         self.readouts.fit(self.model.model.embed_tokens.weight, goal, words)
 
     @torch.no_grad()
     def held_out_first(self, packs: Packs, batches: Batches, count: int = 40) -> float:
-        """Share of held-out queries whose answer gets the most mass, full causal prompt."""
+        """Share of held-out queries whose answer gets the most mass, full causal prompt, text as it is."""
+        batches = batches.plain()
         rng, found = random.Random(1), []
         for _ in range(count):
-            batch = moved(batches.make([packs.draw(rng)], rng, joint=True), self.device)
+            batch = moved(batches.make([packs.draw(rng)], rng, joint=True, titled=True), self.device)
             with torch.autocast(self.device, dtype=torch.bfloat16):
                 found.append(losses(self.model, self.readouts, batch, self.recipe, self.teacher).first)
         return float(torch.cat(found).mean())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
+import pickle
 
 import pytest
 
@@ -102,7 +102,7 @@ def test_bm25_ranks_the_pool():
 
 def test_bm25_goes_to_other_processes():
     index = Bm25([Document(row["text"], row["title"]) for row in CORPUS])
-    copied = copy.deepcopy(index)  # as pickle does it
+    copied = pickle.loads(pickle.dumps(index))  # noqa: S301 - made here
     assert copied.scores("the lighthouses") == index.scores("the lighthouses")
     assert max(index.scores("the lighthouses")) > 0
 

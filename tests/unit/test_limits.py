@@ -100,17 +100,34 @@ def test_chunks_get_smaller_with_longer_prompts(embedded):
 
 def test_a_prompt_of_bounded_size_is_one_chunk_where_that_needs_no_mask(embedded, monkeypatch):
     model = embedded.reader.model.at_depth(1)
-    assert prefill.chunk_rows(model, 20_000, True) == 20_000
-    assert prefill.chunk_rows(model, 100_000, True) == prefill.chunk_rows(model, 100_000)
+    assert prefill.chunk_rows(model, 20_000, 1) == 20_000
+    assert prefill.chunk_rows(model, 100_000, 1) == prefill.chunk_rows(model, 100_000)
     assert prefill.chunk_rows(model, 20_000) < 20_000
     with monkeypatch.context() as eager:
         eager.setattr(model.config, "_attn_implementation", "eager")
-        assert prefill.chunk_rows(model, 20_000, True) < 20_000
-    on_gpu = SimpleNamespace(config=model.config, device=torch.device("cuda"))
-    for free, rows in ((80 * 2**30, 500_000), (2**30, prefill.chunk_rows(on_gpu, 500_000))):
-        monkeypatch.setattr(prefill.memory, "free_bytes", lambda device, free=free: free)
-        assert prefill.chunk_rows(on_gpu, 500_000, True) == rows
-    assert rows < 500_000
+        assert prefill.chunk_rows(model, 20_000, 1) < 20_000
+
+
+def on_gpu(model, **more):
+    return SimpleNamespace(config=model.config, device=torch.device("cuda"), dtype=torch.bfloat16, **more)
+
+
+def test_a_prompt_is_one_chunk_where_a_gpu_has_room(embedded, monkeypatch):
+    """Keys and values of all layers count, and of several devices the fullest; shards of a model must agree."""
+    model = embedded.reader.model.at_depth(1)
+    masked = prefill.chunk_rows(on_gpu(model), 500_000)
+    free = {0: 80 * 2**30, 1: 80 * 2**30}
+    monkeypatch.setattr(prefill.memory, "free_bytes", lambda device: free[device.index or 0])
+    spread = on_gpu(model, hf_device_map={"embed_tokens": 0, "layers.0": 0, "layers.1": "cuda:1", "norm": "cpu"})
+    assert masked < 500_000
+    assert prefill.chunk_rows(on_gpu(model), 500_000, 1) == 500_000
+    assert prefill.chunk_rows(on_gpu(model), 500_000, 100) == masked
+    assert prefill.chunk_rows(spread, 500_000, 1) == 500_000
+    free[1] = 2**30
+    assert prefill.chunk_rows(spread, 500_000, 1) == masked
+    assert prefill.chunk_rows(on_gpu(model), 500_000, 1) == 500_000
+    monkeypatch.setattr(prefill, "shards_of", lambda _: 2)
+    assert prefill.chunk_rows(on_gpu(model), 500_000, 1) == masked
 
 
 def test_only_a_cuda_device_says_what_is_free(monkeypatch):
@@ -124,7 +141,7 @@ def test_only_a_cuda_device_says_what_is_free(monkeypatch):
 def test_sliding_layers_need_masks():
     config = MistralConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, sliding_window=64, vocab_size=99)
     model = MistralForCausalLM._from_config(config).model
-    assert prefill.chunk_rows(model, 20_000, True) < 20_000
+    assert prefill.chunk_rows(model, 20_000, 1) < 20_000
 
 
 def test_control_strings_by_the_thousand_are_found_soon(tiny):

@@ -73,6 +73,21 @@ def test_then_there_is_one_clear_error(tiny, failing, error):
     assert in_order(tiny.rank(QUERY, DOCUMENTS)) == expected
 
 
+def test_the_second_try_takes_no_more_than_it_may():
+    """A whole prompt is followed by chunks, which need a mask: a share of the whole may be too many rows."""
+    rows = []
+
+    def run(count):
+        rows.append(count)
+        if len(rows) < 2:
+            raise MemoryError
+        return count
+
+    with pytest.warns(UserWarning, match="trying again, 30 at a time"):
+        assert memory.in_pieces(run, 1_000, 16, "of 1000 tokens", None, 30) == 30
+    assert rows == [1_000, 30]
+
+
 def test_other_errors_pass(tiny, failing):
     _, left = failing
     left += [RuntimeError("shapes do not fit"), "always"]

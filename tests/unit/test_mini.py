@@ -21,7 +21,7 @@ from qr_core.evaluation.examples import read_examples
 from qr_core.inputs import documents_from_json_lines
 from qr_core.mini import data, embedded_model, forward, losses, overlap, packs, select, token_teacher, train
 from qr_core.mini import recipe as recipe_module
-from qr_core.mini.batches import COMMON, Batches, Steps
+from qr_core.mini.batches import COMMON_IDS, Batches, Steps
 from qr_core.templates import NULL_QUERY
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
@@ -238,6 +238,92 @@ def test_targets_are_shares_of_answers_teacher_and_bm25(sources, initial_model):
     assert torch.equal(labels[known] > 0, batch.answers[known])
 
 
+def test_losses_are_those_of_loops_over_packs_and_texts(initial_model):
+    """Each figure again, text by text: what stands where in the tensors of a batch is right."""
+    recipe = train.Recipe(**TINY, renamed_share=0.0, spread_share=0.0, language_tokens=10_000)
+    batches = batches_for(initial_model, recipe)
+    teacher = token_teacher.TokenTeacher(initial_model)
+    torch.manual_seed(1)
+    model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
+    model.model.layers[1].self_attn.q_proj.weight.data.mul_(200)  # so that it matters what is looked at
+    readouts = losses.Readouts(32)
+    texts = ["The tide comes in.", "Bread is baked at five.", "A storm took the bridge."], ["Ships wait.", "The lamp"]
+    queries = ["when is bread baked", "the lamp of the ship"], ["who waits for the tide, and where?"]
+    made = [
+        packs.Pack(
+            [data.Passage("", text, "", 0) for text in some],
+            list(asked),
+            torch.tensor([[place == row for place in range(len(some))] for row in range(len(asked))]),
+            torch.tensor([0.0, 3.0, 1.0, 7.0, 0.0, 2.0][: len(asked) * len(some)]).view(len(asked), -1),
+            torch.tensor([0.5, 0.3][: len(asked)]),
+        )
+        for some, asked in zip(texts, queries, strict=True)
+    ]
+    batch = batches.make(made, random.Random(0), joint=True)
+
+    @torch.no_grad()
+    def taught(text):
+        ids = torch.tensor([[teacher.start, *batches.encode(text), teacher.end]])
+        states = teacher.model(input_ids=ids).last_hidden_state[0].float()
+        return states[1:-1], torch.nn.functional.normalize(states.mean(dim=0), dim=0)
+
+    with torch.no_grad():
+        read = forward.read(model, batch.layout, recipe.read_layers, to_the_end=True)
+        states, own = teacher.states(batch.texts)[0], read.states.flatten(0, 1)[batch.tokens]
+        for layer in (readouts.tokens, readouts.ends):  # and what is compared
+            weight, bias = token_teacher.fitted(own, states / states.pow(2).mean().sqrt(), ridge=1.0)
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+        found = losses.losses(model, readouts, batch, recipe, teacher, language=True)
+    shares, null, goals, learnt, means, ends, wanted, said = [], [], [], [], [], [], [], []
+    for item, pack in enumerate(made):
+        parts, ids = batch.layout.parts[item], batch.layout.ids[item]
+        vectors = torch.stack([taught(passage.text)[1] for passage in pack.passages])
+        mass = read.masses[item].mean(dim=0)
+        mass = torch.stack([mass[:, parts == 1 + place].sum(dim=1) for place in range(len(pack.passages))], dim=1)
+        share = mass / mass.sum(dim=1, keepdim=True)
+        null.append(-torch.log(share[0]).mean())
+        for row, query in enumerate(pack.queries):
+            cosines, words = vectors @ taught(query)[1] / recipe.temperature, pack.lexical[row]
+            mixed = cosines + cosines.std() * (words - words.mean()) / words.std()
+            goal = torch.softmax(losses.FUSION * mixed, dim=0) * (1 - pack.label_weights[row])
+            goal = goal + pack.label_weights[row] * pack.golds[row] / pack.golds[row].sum()
+            shares.append(-(goal * torch.log(share[1 + row])).sum())
+        numbered = [len(batches.encode(f"[{place}]")) for place in range(1, 1 + len(pack.passages))]
+        own = [
+            (1 + place, mark, passage.text)
+            for place, (mark, passage) in enumerate(zip(numbered, pack.passages, strict=True))
+        ]
+        own += [(forward.LATE + 2 + place, 0, query) for place, query in enumerate(pack.queries)]
+        for part, mark, text in own:
+            states = read.states[item][parts == part][mark:]
+            assert ids[parts == part][mark:].tolist() == batches.encode(text)
+            goals.append(taught(text)[0])
+            learnt.append(states)
+            wanted.append(taught(text)[1])
+            means.append(states.mean(dim=0))
+            ends.append(states[-1])
+        for place in range(len(ids) - 1):
+            if parts[place] == parts[place + 1] and 0 <= parts[place] < forward.LATE:
+                logits = model.lm_head(read.last[item, place])
+                said.append(torch.nn.functional.cross_entropy(logits, ids[place + 1]))
+    goal = torch.cat(goals)
+    with torch.no_grad():
+        away = readouts.tokens(torch.cat(learnt)) - goal / goal.pow(2).mean().sqrt()
+        by_mean, by_end = readouts.tokens(torch.stack(means)), readouts.ends(torch.stack(ends))
+    cosine = torch.nn.functional.cosine_similarity
+    expected = {
+        "retrieval": torch.stack(shares).mean(),
+        "null": torch.stack(null).mean(),
+        "tokens": away.pow(2).mean(),
+        "vectors": 1 - cosine(by_mean, torch.stack(wanted)).mean(),
+        "ends": 1 - cosine(by_end, torch.stack(wanted)).mean(),
+        "language": torch.stack(said).mean(),
+    }
+    for name, value in expected.items():
+        assert float(getattr(found, name)) == pytest.approx(float(value.detach()), rel=0.005), name
+
+
 def test_meetings_are_read(training_data):
     found = data.read(training_data)
     meetings, asked = (
@@ -386,7 +472,7 @@ def test_rare_words_are_renamed_alike(initial_model):
     """The same word gets the same new one in passages and queries of a pack; common words stay."""
     batches = batches_for(initial_model, train.Recipe(**TINY, renamed_share=1.0))
     words = ["bridge", "quinoa", "photosynthesis", "Zoologists", "window"]
-    assert [batches.encode(word)[0] > COMMON for word in ("the", "of")] == [False, False]
+    assert [batches.encode(word)[0] > COMMON_IDS for word in ("the", "of")] == [False, False]
     passages = [data.Passage("", f"the {word} of the", "", 0) for word in words]
     golds = torch.eye(5, dtype=torch.bool)
     pack = packs.Pack(passages, words, golds, golds.float(), torch.zeros(5))
@@ -404,7 +490,7 @@ def test_rare_words_are_renamed_alike(initial_model):
     for word, found in outcomes.items():
         plain = batches.encode(word)
         assert tuple(plain) in found
-        assert (len(found) > 4) is (len(plain) > 1 or plain[0] > COMMON)
+        assert (len(found) > 4) is (len(plain) > 1 or plain[0] > COMMON_IDS)
     assert min(len(found) for found in outcomes.values()) == 1
 
 
