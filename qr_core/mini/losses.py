@@ -23,10 +23,10 @@ FUSION = 0.75
 class Readouts(torch.nn.Module):
     """Linear layers from the learner's states to the teacher's: of tokens, and of whole texts from their last token."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, taught: int) -> None:
         super().__init__()
-        self.tokens = torch.nn.Linear(hidden, hidden)
-        self.ends = torch.nn.Linear(hidden, hidden)
+        self.tokens = torch.nn.Linear(hidden, taught)
+        self.ends = torch.nn.Linear(hidden, taught)
 
     @torch.no_grad()
     def fit(self, table: Tensor, goal: Tensor, words: Tensor) -> None:

@@ -78,9 +78,17 @@ def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast)
     ----------
     recipe : Recipe
     words : Tensor
-        Shape (vocabulary, hidden), at any scale: the teacher's states of words alone, or its word embeddings.
+        Shape (vocabulary, width), at any scale: the teacher's states of words alone, or its word embeddings. A wider
+        model has them in a subspace, with their angles.
     tokenizer : PreTrainedTokenizerFast
+
+    Raises
+    ------
+    ValueError
+        When the model is to be narrower than its words.
     """
+    if recipe.hidden < words.shape[1]:
+        raise ValueError(f"hidden {recipe.hidden} is less than the {words.shape[1]} of the teacher's states of words")
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -100,6 +108,8 @@ def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast)
         )
     )
     words = words - words.mean(dim=0)
+    if recipe.hidden > words.shape[1]:
+        words = words @ torch.nn.init.orthogonal_(torch.empty(words.shape[1], recipe.hidden))
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(words * (0.2 / words.std()))
         model.model.norm.weight.fill_(0.25)

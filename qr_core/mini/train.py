@@ -75,7 +75,7 @@ class Run:
             start = before / "model"
         self.model = grown(start, recipe) if start else new_model(recipe, self.teacher.words().cpu(), self.tokenizer)
         torch.nn.Module.to(self.model, self.device).train()
-        self.readouts = Readouts(recipe.hidden).to(self.device)
+        self.readouts = Readouts(recipe.hidden, self.teacher.model.config.hidden_size).to(self.device)
         self.fitted = before is not None  # whether the readouts know the model's states
         if before:
             state = torch.load(before / "checkpoint.pt", map_location=self.device, weights_only=True)

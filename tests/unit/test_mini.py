@@ -246,7 +246,7 @@ def test_losses_are_those_of_loops_over_packs_and_texts(initial_model):
     torch.manual_seed(1)
     model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
     model.model.layers[1].self_attn.q_proj.weight.data.mul_(200)  # so that it matters what is looked at
-    readouts = losses.Readouts(32)
+    readouts = losses.Readouts(32, 32)
     texts = ["The tide comes in.", "Bread is baked at five.", "A storm took the bridge."], ["Ships wait.", "The lamp"]
     queries = ["when is bread baked", "the lamp of the ship"], ["who waits for the tide, and where?"]
     made = [
@@ -411,7 +411,7 @@ def test_padding_and_neighbours_change_nothing(sources, initial_model):
     batches = batches_for(initial_model, recipe)
     torch.manual_seed(0)
     model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
-    readouts, teacher = losses.Readouts(32), token_teacher.TokenTeacher(initial_model)
+    readouts, teacher = losses.Readouts(32, 32), token_teacher.TokenTeacher(initial_model)
     teacher.model.float()  # so that equal means equal
     rng = random.Random(2)
     some = [sources.packs.draw(rng) for _ in range(3)]
@@ -531,7 +531,7 @@ def test_losses_reach_every_part(sources, initial_model):
         batches = batches_for(initial_model, recipe)
         model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
         made = batches.make([sources.packs.draw(rng) for _ in range(2)], rng)
-        readouts = losses.Readouts(32)
+        readouts = losses.Readouts(32, 32)
         found = losses.losses(model, readouts, made, recipe, teacher, language=True)
         found.total(recipe).backward()
         assert 0 <= found.record()["first"] <= 1
@@ -562,7 +562,7 @@ def test_readouts_start_nearer_to_the_teacher_than_nothing(initial_model):
     teacher = token_teacher.TokenTeacher(initial_model)
     words = torch.randint(1000, 1100, (40, 30))
     table = teacher.words()
-    readouts = losses.Readouts(32)
+    readouts = losses.Readouts(32, 32)
     goal, _ = teacher.states(teacher.texts(words.tolist()))
     readouts.fit(table, goal, words.flatten())
     goal = goal / goal.pow(2).mean().sqrt()
@@ -624,6 +624,21 @@ def test_training_runs_stops_and_resumes(training_data, initial_model, tmp_path)
         train.Run(initial_model, tmp_path / "next", replace(recipe, layers=4, read_layers=(2,)), out / "model").step
         == 0
     )
+
+
+def test_a_model_may_be_wider_than_its_teacher(training_data, initial_model, tmp_path):
+    """The words keep their angles, and the readouts lead from its width to the teacher's."""
+    wide = train.Recipe(**TINY | {"hidden": 64, "heads": 4}, minutes=10, max_steps=2, log_every=2)
+    run = train.Run(initial_model, tmp_path / "run", wide)
+    table, words = run.model.model.embed_tokens.weight.detach(), run.teacher.words()
+    words = words - words.mean(dim=0)
+    assert table.shape == (len(words), 64)
+    angles = [torch.nn.functional.normalize(rows[1000:1010], dim=1) for rows in (table, words)]
+    assert torch.allclose(*(rows @ rows.T for rows in angles), atol=1e-4)
+    train.train(training_data, initial_model, tmp_path / "run", wide)
+    assert QRScorer.from_pretrained(tmp_path / "run" / "model", device="cpu").rank("river", ["stone", "river"])
+    with pytest.raises(ValueError, match="hidden 16 is less than the 32"):
+        train.Run(initial_model, tmp_path / "narrow", replace(wide, hidden=16))
 
 
 def test_a_run_goes_on_from_another(initial_model, tmp_path):
