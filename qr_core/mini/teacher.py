@@ -12,17 +12,19 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor
-from torch.nn.functional import normalize
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from qr_core.evaluation.bm25 import library
 from qr_core.mini.data import Collection
+from qr_core.mini.forward import moved
+from qr_core.mini.token_teacher import TokenTeacher, device
 
 LONGEST = 128
-BATCH_TOKENS = 4096
+"""Tokens of a text, the marks of its start and end among them."""
+AT_ONCE = 4096
+"""Texts."""
 
 
-@torch.no_grad()
 def embed(folder: Path, texts: list[str]) -> Tensor:
     """Unit vectors of the texts, float16, shape (texts, hidden): the mean of the last states.
 
@@ -31,24 +33,11 @@ def embed(folder: Path, texts: list[str]) -> Tensor:
     folder : Path
         A sentence encoder as transformers reads it, with mean pooling.
     """
+    teacher = TokenTeacher(folder, device())
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-    rows = tokenizer(texts, truncation=True, max_length=LONGEST)["input_ids"]
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    found = torch.zeros(len(texts), model.config.hidden_size, dtype=torch.float16)
-    start = 0
-    while start < len(order):
-        some = order[start : start + max(1, BATCH_TOKENS // len(rows[order[start]]))]
-        start += len(some)
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(rows[i]) for i in some], batch_first=True)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(rows[i])) for i in some], batch_first=True)
-        ids, mask = ids.to(device), mask.to(device)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        found[some] = normalize(pooled, dim=1).half().cpu()
-    return found
+    rows = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=LONGEST - 2)["input_ids"]
+    some = (teacher.texts(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE))
+    return torch.cat([teacher.states(moved(one, teacher.model.device))[1].half().cpu() for one in some])
 
 
 def embeddings(folder: Path, collection: Collection, cache: Path) -> tuple[Tensor, Tensor]:
@@ -69,15 +58,14 @@ def embeddings(folder: Path, collection: Collection, cache: Path) -> tuple[Tenso
 
 def nearest(collection: Collection, passages: Tensor, queries: Tensor, count: int = 32) -> list[list[int]]:
     """For each query the passages of its source that the teacher finds nearest, answers left out, best first."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     found: list[list[int]] = [[] for _ in collection.queries]
     for source in sorted({p.source for p in collection.passages}):
         places = np.array([i for i, p in enumerate(collection.passages) if p.source == source])
         asked = [i for i, q in enumerate(collection.queries) if q.source == source]
-        matrix = passages[torch.from_numpy(places)].to(device).float()
+        matrix = passages[torch.from_numpy(places)].to(device()).float()
         for start in range(0, len(asked), 2048):
             some = asked[start : start + 2048]
-            best = (queries[some].to(device).float() @ matrix.T).topk(min(count, len(places))).indices.cpu().numpy()
+            best = (queries[some].to(device()).float() @ matrix.T).topk(min(count, len(places))).indices.cpu().numpy()
             for query, row in zip(some, places[best].tolist(), strict=True):
                 golds = collection.queries[query].golds
                 found[query] = [place for place in row if place not in golds]

@@ -25,6 +25,11 @@ LEAST_FILL = 0.75
 """Texts are read beside others when they have more than this share of their tokens."""
 
 
+def device() -> str:
+    """Where teacher and learner run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class Texts:
     """Texts in batches of like length.

@@ -34,7 +34,7 @@ from qr_core.mini.losses import Readouts, losses
 from qr_core.mini.packs import Packs
 from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
 from qr_core.mini.select import select_heads
-from qr_core.mini.token_teacher import TokenTeacher, sample
+from qr_core.mini.token_teacher import TokenTeacher, device, sample
 from qr_core.types import Document
 
 
@@ -66,7 +66,7 @@ class Run:
 
     def __init__(self, init: Path, out: Path, recipe: Recipe, start: Path | None = None) -> None:
         self.out, self.recipe = out, recipe
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device()
         self.tokenizer = tokenizer_from(init)
         torch.manual_seed(recipe.seed)
         self.teacher = TokenTeacher(init, self.device)
