@@ -4,7 +4,7 @@ Packs stand side by side, padded to the longest, and one mask says who sees whom
 and passages (the prefix), the late instruction, and the queries, each of which sees prefix, late instruction and
 itself. The late instruction comes before the query, so it is read once for all.
 
-Knows nothing of text or losses. `tests/unit/test_mini.py` holds its masses to the scorer's.
+Knows nothing of text or losses. `tests/unit/mini` holds its masses to the scorer's.
 """
 
 from __future__ import annotations
