@@ -55,6 +55,7 @@ wheel: $(READY)
 	build/empty/bin/python -m pip install -qq --constraint constraints.txt dist/*.whl
 	cd build && printf '{"text": "The tide turns at six."}' | empty/bin/qrhead explain --query tide --docs - --out page.html
 	cd build && empty/bin/qrhead demo && empty/bin/python -c "import langchain_qrhead" 2>&1 | grep -q 'pip install'
+	rm -rf build/empty
 
 docs: $(READY)
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[docs]'
@@ -103,6 +104,7 @@ core:
 	build/core/bin/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
 	! build/core/bin/python -c "import langchain_core" 2>/dev/null && ! build/core/bin/python -c "import llama_index.core" 2>/dev/null
 	build/core/bin/python -m pytest tests/unit tests/parity
+	rm -rf build/core
 
 # The frameworks' own warnings are theirs; the files left out need packages that have no such old release.
 lowest:
@@ -112,6 +114,7 @@ lowest:
 		--editable '.[test,langchain,llama-index]' langchain langchain-classic
 	build/lowest/bin/python -m pytest -W default tests/integrations/test_behaviours.py \
 		tests/integrations/test_llama_index.py tests/integrations/test_langchain.py
+	rm -rf build/lowest
 
 clean:
 	rm -rf build dist runs $(VENV)
