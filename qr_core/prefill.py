@@ -10,10 +10,10 @@ Knows nothing of documents, queries or heads: a prefix is token ids, a depth, an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicLayer
 
 from qr_core import memory
 from qr_core.capture import Capture, DepthReached, capturing
-from qr_core.layers import layers_of
+from qr_core.layers import Layer, layers_of
 from qr_core.sharding import shards_of
 
 if TYPE_CHECKING:
@@ -71,12 +71,36 @@ class _FillingLayer(DynamicLayer):
         return self.filled
 
 
+class _WindowLayer(_FillingLayer):
+    """The same for a layer that looks `window` tokens back. All keys are kept; a chunk is shown those it can see."""
+
+    is_sliding = True
+
+    def __init__(self, tokens: int, window: int) -> None:
+        super().__init__(tokens)
+        self.window = window
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        first = self._first()
+        keys, values = super().update(key_states, value_states)
+        return keys[..., first:, :], values[..., first:, :]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """How many keys the next `query_length` tokens are shown, and where these begin."""
+        return self.filled + query_length - self._first(), self._first()
+
+    def _first(self) -> int:
+        return max(self.filled + 1 - self.window, 0)
+
+
 class _FillingCache(Cache):
     """Collects keys and values, and leaves the forward pass when layer `leave_at` has delivered its keys."""
 
-    def __init__(self, tokens: int, leave_at: int | None) -> None:
-        # Every layer keeps all its keys: sliding windows live in the mask alone.
-        super().__init__(layer_class_to_replicate=cast(Any, partial(_FillingLayer, tokens)))
+    def __init__(self, layers: Sequence[Layer], tokens: int, leave_at: int | None) -> None:
+        filling = [
+            _FillingLayer(tokens) if layer.window is None else _WindowLayer(tokens, layer.window) for layer in layers
+        ]
+        super().__init__(layers=cast(Any, filling))
         self.leave_at = leave_at
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
@@ -249,6 +273,12 @@ def _has_room(model: PreTrainedModel, tokens: int, deepest: int) -> bool:
     return tokens * (2 * _widest(text) + kept) <= room // WHOLE_SHARE
 
 
+def _rows_for_windows(model: PreTrainedModel) -> int:
+    """Most rows of a chunk, on a CPU, so that layers with windows are shown few keys that a row cannot see."""
+    windows = [layer.window for layer in layers_of(model.config) if layer.window]
+    return max(SMALLEST_CHUNK, min(windows)) if windows and model.device.type == "cpu" else sys.maxsize
+
+
 def prefill(
     model: PreTrainedModel,
     input_ids: Tensor,
@@ -288,7 +318,7 @@ def prefill(
 
     def fill(rows: int) -> Prefix:
         nonlocal told
-        cache = _FillingCache(before + tokens, None if offloaded(model) else deepest)
+        cache = _FillingCache(layers_of(model.config), before + tokens, None if offloaded(model) else deepest)
         if after is not None:
             cache.begin_with(after, batch)
         for start in range(0, tokens, rows):
@@ -308,7 +338,8 @@ def prefill(
 
     rows = max(1, chunk_rows(model, before + tokens, deepest if before == 0 and batch == 1 else None) // batch)
     masked = max(1, chunk_rows(model, before + tokens) // batch)
-    return memory.in_pieces(fill, min(rows, tokens), SMALLEST_CHUNK, f"of {batch * tokens} tokens", make_room, masked)
+    most = min(tokens, _rows_for_windows(model))
+    return memory.in_pieces(fill, min(rows, most), SMALLEST_CHUNK, f"of {batch * tokens} tokens", make_room, masked)
 
 
 def probe(
