@@ -57,6 +57,11 @@ class Capture:
         For each layer, the indices of heads whose output is replaced by zeros, for causal checks.
     suffixes : tuple of int
         Where the rows are several suffixes, the rows of each. No more than one: all rows follow each other.
+    windows : mapping of int to int
+        For layers with a sliding window, how far back they look, by position: where documents share positions, the
+        model's own mask would count tokens that stand in between. Needs `positions`.
+    positions : Tensor, optional
+        Int32, shape (keys,): every key's, the probe's rows last.
     shards : int
         Over how many processes the model's heads are spread; set by `capturing`.
     masses : dict of int to Tensor
@@ -68,6 +73,8 @@ class Capture:
     stop_after: int | None = None
     silenced: Mapping[int, Tensor] = field(default_factory=dict)
     suffixes: tuple[int, ...] = ()
+    windows: Mapping[int, int] = field(default_factory=dict)
+    positions: Tensor | None = None
     shards: int = 1
     masses: dict[int, Tensor] = field(default_factory=dict)
 
@@ -117,6 +124,8 @@ def capture_attention(
     attended: list[Tensor] = []
     mass: Tensor | None = None
     places, own = _own(capture, module, capture.heads.get(layer), heads)
+    if layer in capture.windows and capture.positions is not None:
+        attention_mask = near_mask(capture.positions, rows, capture.windows[layer]).to(query.device)
     for start in range(0, rows, step):
         block = slice(start, start + step)
         mask = None if attention_mask is None else attention_mask[..., block, :keys]
@@ -235,6 +244,19 @@ def capture_mask(batch_size: int, q_length: int, kv_length: int, **options: Any)
         mask[:, :, own, before + start : before + start + rows] = alone[:, :, :rows, before : before + rows]
         start += rows
     return mask
+
+
+def near_mask(positions: Tensor, rows: int, window: int) -> Tensor:
+    """The additive mask of a sliding window over positions, for the last `rows` of them.
+
+    Returns
+    -------
+    Tensor
+        Float32, shape (1, 1, rows, positions).
+    """
+    back = positions[-rows:, None] - positions[None, :]
+    seen = (back >= 0) & (back < window)
+    return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, torch.finfo(torch.float32).min)[None, None]
 
 
 # Registered once and never taken out: other threads may be using it.

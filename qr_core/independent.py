@@ -40,6 +40,7 @@ TOTAL_TOKENS = 131_072
 """Most tokens of one prompt by default: positions do not limit how many documents stand side by side, memory does."""
 ROOM = 256
 """Tokens of a query (and what stands around it) for which documents are not copied again."""
+REMEDY = "read documents in shorter parts with passage_tokens="
 SHORTEST_SHARE = 0.75
 """Documents of a batch have at least this share of its longest one's tokens; the rest is padding."""
 
@@ -55,7 +56,7 @@ class IndependentReader(Reader):
     Raises
     ------
     HeadSetError
-        Also when a layer up to the deepest selected one looks back a bounded number of tokens.
+        Also when a layer up to the deepest selected one is chunked.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class IndependentReader(Reader):
     ) -> None:
         super().__init__(model, prompts, heads, calibrate, name)
         self.documents = documents
-        layers.check_unbounded(self.layers, heads.deepest, name)
+        layers.check_chunks(self.layers, heads.deepest, name)
 
     def build(
         self,
@@ -90,6 +91,8 @@ class IndependentReader(Reader):
 
         Raises
         ------
+        InputError
+            When a selected head's layer has a sliding window shorter than the prompt's reach.
         ModelLoadError
             When weights cannot be loaded or read, or the model cannot encode documents apart.
         NonFiniteError
@@ -106,13 +109,15 @@ class IndependentReader(Reader):
             raise TypeError("an independent reader reads independent prompts")
         calibrated = self.calibrate and asked.ids != null.ids
         with self.model.lock, torch.inference_mode():
+            reach = max(asked.reach, null.reach)
+            layers.check_windows(self.layers, self.heads.by_layer(), reach, self.name, REMEDY)
             model = self.model.at_depth(self.heads.deepest)
             check_independent(model, self.heads.deepest, self.name)
-            reach = max(asked.reach, null.reach)
             order = _own_order(asked)
             own = (asked.ids[: asked.instruction], *(_part(asked, n) for n in order))
             key = (LAYOUT, rope.regime(model, reach), own)
             size = 8 * asked.query_start
+            columns = _columns(asked, order)
             with rope.held_to(model, reach):
                 prefix: Prefix | None = cache.get(self.model, key) if cache is not None else None
                 if prefix is not None and prefix.depth >= self.heads.deepest:
@@ -122,17 +127,17 @@ class IndependentReader(Reader):
                     prefix = self._prefix(model, asked, order, reach, progress)
                     if cache is not None:
                         cache.put(self.model, key, prefix, prefix.bytes + size)
-                raw = self._mass(model, prefix, asked)
+                raw = self._mass(model, prefix, asked, columns)
                 null_mass: Tensor | None = None
                 if calibrated:
                     # Where the query stands depends on the documents, which the key names.
                     null_key = (*key, null.ids[null.query_start :], tuple(self._heads.items()))
                     null_mass = cache.get(self.model, null_key) if cache is not None else None
                     if null_mass is None:
-                        null_mass = self._mass(model, prefix, null)
+                        null_mass = self._mass(model, prefix, null, columns)
                         if cache is not None:
                             cache.put(self.model, null_key, null_mass, null_mass.numel() * 4 + size)
-        back = _columns(asked, order).argsort()
+        back = columns.argsort()
         raw = raw[:, back]
         if null_mass is None:
             return TokenMasses(raw, raw, asked, False)
@@ -177,17 +182,23 @@ class IndependentReader(Reader):
             self.documents.put(kept, shared=False)
         return kept[key]
 
-    def _mass(self, model: PreTrainedModel, prefix: Prefix, asked: IndependentPrompt) -> Tensor:
-        """Raw mass of every selected head on every prefix token, float32, shape (heads, prefix tokens), on the CPU."""
+    def _mass(self, model: PreTrainedModel, prefix: Prefix, asked: IndependentPrompt, columns: Tensor) -> Tensor:
+        """Raw mass of every selected head on every prefix token, float32, shape (heads, prefix tokens), on the CPU.
+
+        `columns` says where in the prompt these tokens stand.
+        """
         suffix = torch.tensor([asked.ids[asked.query_start :]], device=model.device)
         rows = suffix.shape[1]
+        positions = torch.from_numpy(asked.positions()).int()
+        own = torch.arange(asked.query_start, len(asked.ids))
         capture = Capture(
             heads={layer: torch.tensor(chosen) for layer, chosen in self.heads.by_layer().items()},
             row_weights=torch.full((1, rows), 1 / rows),
             stop_after=self.heads.deepest,
+            windows=layers.windows_of(self.layers),
+            positions=positions[torch.cat([columns, own])],
         )
-        positions = asked.query_position + torch.arange(rows, device=model.device)[None]
-        masses = probe(model, prefix, suffix, capture, positions)
+        masses = probe(model, prefix, suffix, capture, positions[None, own].long().to(model.device))
         return torch.cat([masses[layer][0].cpu() for layer in sorted(masses)])
 
 

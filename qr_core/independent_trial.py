@@ -18,6 +18,7 @@ from torch import Tensor
 from qr_core import rope
 from qr_core.capture import Capture, attention
 from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.layers import layers_of, windows_of
 from qr_core.prefill import joined, prefill, probe
 from qr_core.trial import compare
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 INSTRUCTION, LENGTHS, QUERY = 3, (4, 2, 5), 4
-"""Tokens of each part of the trial's prompt."""
+"""Tokens of each part of the trial's prompt: all of them within a sliding window, the mask has none."""
 
 _tried: weakref.WeakKeyDictionary[PreTrainedModel, int] = weakref.WeakKeyDictionary()
 
@@ -55,12 +56,14 @@ def check_independent(model: PreTrainedModel, deepest: int, name: str) -> None:
     if _tried.get(model, -1) >= deepest:
         return
     heads = int(model.config.get_text_config(decoder=True).num_attention_heads)
+    ids, positions, seen = _prompt(model)
     capture = Capture(
         heads={layer: torch.arange(heads) for layer in range(deepest + 1)},
         row_weights=torch.full((1, QUERY), 1 / QUERY),
         stop_after=deepest,
+        windows=windows_of(layers_of(model.config)),
+        positions=positions[0].int(),
     )
-    ids, positions, seen = _prompt(model)
     problem = f"{name} cannot read documents apart (the independent layout): the attention of {type(model).__name__} "
     start = INSTRUCTION + sum(LENGTHS)
     try:

@@ -28,10 +28,13 @@ class Layer:
         False for linear attention and other layers without attention over keys.
     window : int or None
         How many tokens back a sliding or chunked layer looks; None for all.
+    chunked : bool
+        True where that is at most: only tokens of the same chunk are seen.
     """
 
     attends: bool
     window: int | None
+    chunked: bool = False
 
 
 def layers_of(config: PreTrainedConfig) -> list[Layer]:
@@ -55,10 +58,17 @@ def layers_of(config: PreTrainedConfig) -> list[Layer]:
             "so a prefix cannot be read alone: not supported"
         )
     found = []
+    chunked = getattr(text, "attention_chunk_size", None) is not None
     for layer in kinds:
         window = getattr(layer, "sliding_window", None)
-        found.append(Layer(isinstance(layer, CacheLayerMixin), None if window is None else int(window)))
+        attends = isinstance(layer, CacheLayerMixin)
+        found.append(Layer(attends, None) if window is None else Layer(attends, int(window), chunked))
     return found
+
+
+def windows_of(layers: Iterable[Layer]) -> dict[int, int]:
+    """How far back each layer looks that does not look at everything, by its number."""
+    return {number: layer.window for number, layer in enumerate(layers) if layer.window is not None}
 
 
 def check_readable_layers(layers: list[Layer], heads: Iterable[int], model: str) -> None:
@@ -89,29 +99,35 @@ def check_readable_layers(layers: list[Layer], heads: Iterable[int], model: str)
         )
 
 
-def check_windows(layers: list[Layer], heads: Iterable[int], length: int, model: str) -> None:
+def check_windows(layers: list[Layer], heads: Iterable[int], reach: int, model: str, remedy: str) -> None:
     """Refuse a prompt that a selected head cannot see whole.
+
+    Parameters
+    ----------
+    reach : int
+        How many positions the prompt takes.
+    remedy : str
+        What to do, besides choosing other heads; `{window}` stands for the layer's.
 
     Raises
     ------
     InputError
-        Naming the layer, its window and the prompt's length.
+        Naming the layer, its window and the prompt's reach.
     """
     for number in sorted(heads):
         window = layers[number].window if number < len(layers) else None
-        if window is not None and length > window:
+        if window is not None and reach > window:
             raise InputError(
-                f"heads in layer {number} of {model} look {window} tokens back, and the prompt has {length}: the first "
-                "documents would score nothing. Choose heads in layers without a sliding window, or read in windows "
-                f"with max_prompt_tokens={window}"
+                f"heads in layer {number} of {model} look {window} tokens back, and the prompt has {reach}: what is "
+                "farther back would score nothing. Choose heads in layers without a sliding window, or "
+                f"{remedy.format(window=window)}"
             )
 
 
-def check_unbounded(layers: list[Layer], deepest: int, model: str) -> None:
-    """Refuse layers that look back a bounded number of tokens, at or below the `deepest` one with a selected head.
+def check_chunks(layers: list[Layer], deepest: int, model: str) -> None:
+    """Refuse chunked layers at or below the `deepest` one with a selected head, for documents that share positions.
 
-    Such a layer counts tokens where they stand in memory. Documents that share positions stand in a row there, so the
-    first of them would be out of sight.
+    Chunks are counted where tokens stand in memory.
 
     Raises
     ------
@@ -119,11 +135,11 @@ def check_unbounded(layers: list[Layer], deepest: int, model: str) -> None:
         Naming the first such layer and its window.
     """
     for number, layer in enumerate(layers[: deepest + 1]):
-        if layer.window is not None:
+        if layer.chunked:
             below = f"choose heads below layer {number}, or " if number else ""
             raise HeadSetError(
-                f"layer {number} of {model} looks {layer.window} tokens back (a sliding or chunked layer), which the "
-                f"independent layout cannot do for heads in layer {deepest}: {below}pass layout='joint'"
+                f"layer {number} of {model} looks {layer.window} tokens back in chunks, which the independent layout "
+                f"cannot do for heads in layer {deepest}: {below}pass layout='joint'"
             )
 
 

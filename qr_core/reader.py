@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LAYOUT = "joint"
 """Part of every key: what another layout reads of the same tokens is something else."""
+REMEDY = "read in windows with max_prompt_tokens={window}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Reader:
             return []
         with self.model.lock, torch.inference_mode():
             for pair in prompts:
-                layers.check_windows(self.layers, self.heads.by_layer(), _longest(pair), self.name)
+                layers.check_windows(self.layers, self.heads.by_layer(), _longest(pair), self.name, REMEDY)
             model = self.model.at_depth(self.heads.deepest)
             found: list[TokenMasses] = []
             for (ids, regime), group in groupby(

@@ -64,7 +64,13 @@ def _phi3(original: int) -> Phi3Config:
     )
 
 
-GEMMA3_TEXT = {**COMMON, "head_dim": 8, "sliding_window": WINDOW, "layer_types": ALTERNATING}
+GEMMA3_TEXT = {
+    **COMMON,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 4,
+    "sliding_window": WINDOW,
+    "layer_types": ALTERNATING,
+}
 
 FAMILIES = {
     "llama": lambda: LlamaConfig(**COMMON, head_dim=8),
