@@ -16,6 +16,7 @@ from qr_core.evaluation.orders import PREFIX, reordered
 from qr_core.evaluation.runner import Handle
 from qr_core.evaluation.systems import System, attention_system, bm25_system, dense_system, given_system
 from qr_core.evaluation.work import Pool
+from qr_core.layers import windows_of
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
 
@@ -195,6 +196,12 @@ def _scorer(name: str, settings: Settings) -> QRScorer:
         max_prompt_tokens=settings.max_prompt_tokens,
         passage_tokens=settings.passage_tokens,
     )
+    if name == "all":
+        near = set(_near(scorer))
+        whole = tuple(head for head in scorer.heads.heads if head[:2] not in near)
+        if whole and near:
+            kept = scorer.heads.model_copy(update={"heads": whole})
+            scorer = scorer.with_heads(kept, f"all, {len(whole)} heads in layers without a sliding window")
     if name == "retrieval-heads" or (settings.num_heads is None and settings.max_layer is None):
         return scorer
     return _fewer(scorer, None if name == "all" else settings.num_heads, settings.max_layer)
@@ -216,13 +223,20 @@ def _random(like: QRScorer, settings: Settings) -> list[tuple[str, QRScorer]]:
     from qr_core.copying import random_heads
 
     own = _pairs(like)
+    others_only = [*own, *(_near(like) if like.layout == "joint" else ())]
     found = []
     for draw in range(settings.seed, settings.seed + settings.draws):
-        pairs = random_heads(like.heads.config, len(own), draw, own)
+        pairs = random_heads(like.heads.config, len(own), draw, others_only)
         heads = like.heads.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
         named = ",".join(f"{layer}-{head}" for layer, head in pairs)
         found.append((f"random-heads {draw}", like.with_heads(heads, named)))
     return found
+
+
+def _near(scorer: QRScorer) -> list[tuple[int, int]]:
+    """Heads in layers with a sliding window, which do not see the whole of a long prompt."""
+    windows = windows_of(scorer.reader.layers)
+    return [(layer, head) for layer in windows for head in range(scorer.heads.config.heads)]
 
 
 def _pairs(scorer: QRScorer) -> list[tuple[int, int]]:

@@ -287,3 +287,15 @@ def test_head_sets_side_by_side(run, folder):
     status, _, err = run("eval", "--data", str(folder), "--systems", "retrieval-heads")
     assert status == 2
     assert "needs --retrieval-heads" in err
+
+
+def test_heads_with_a_sliding_window_do_not_stand_for_others(run, folder):
+    """They would not see the whole of a long prompt: every head, and heads drawn at random, means those that do."""
+    status, out, err = run(
+        "eval", "--data", str(folder), "--candidates", str(folder / "run.trec"), "--format", "json", "--draws", "1",
+        "--systems", "all,random-heads", "--layout", "joint",
+    )  # fmt: skip
+    assert status == 0, err
+    systems = json.loads(out)["systems"]
+    assert systems["all"]["heads"] == "all, 12 heads in layers without a sliding window"
+    assert set(systems["random-heads 0"]["heads"].split(",")) == {f"3-{head}" for head in range(6)}
