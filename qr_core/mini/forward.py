@@ -16,8 +16,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import LlamaForCausalLM
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers import MinistralForCausalLM
+from transformers.models.ministral.modeling_ministral import apply_rotary_pos_emb
+
+from qr_core.layers import layers_of
 
 Tensors = TypeVar("Tensors")
 INTRODUCTION = 0
@@ -75,7 +77,7 @@ class Reading:
     last: Tensor | None
 
 
-def read(model: LlamaForCausalLM, packs: Layout, read_layers: Sequence[int], to_the_end: bool = False) -> Reading:
+def read(model: MinistralForCausalLM, packs: Layout, read_layers: Sequence[int], to_the_end: bool = False) -> Reading:
     """Run the packs up to the deepest read layer, or through all layers."""
     config = model.config
     heads, deepest = config.num_attention_heads, max(read_layers)
@@ -83,10 +85,14 @@ def read(model: LlamaForCausalLM, packs: Layout, read_layers: Sequence[int], to_
     count, length = packs.ids.shape
     x = model.model.embed_tokens(packs.ids)
     cos, sin = model.model.rotary_emb(x, packs.positions)
-    seen, probes = visible(packs), Probes.of(packs)
+    everything, probes = visible(packs), Probes.of(packs)
+    back = packs.positions[:, :, None] - packs.positions[:, None, :]
+    windows = [layer.window for layer in layers_of(config)]
+    seen_within = {w: everything if w is None else everything & (back < w) for w in set(windows)}
     masses = []
     states = x
     for number, layer in enumerate(model.model.layers):
+        seen = seen_within[windows[number]]
         normed = layer.input_layernorm(x)
         if number == deepest:
             states = normed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss, one_hot, rms_norm
-from transformers import LlamaForCausalLM
+from transformers import MinistralForCausalLM
 
 from qr_core.mini.batches import Batch
 from qr_core.mini.forward import INTRODUCTION, LATE, Layout, read
@@ -75,7 +75,7 @@ class Losses:
 
 
 def losses(
-    model: LlamaForCausalLM,
+    model: MinistralForCausalLM,
     readouts: Readouts,
     batch: Batch,
     recipe: Recipe,
@@ -170,7 +170,7 @@ def fused(logits: Tensor, lexical: Tensor, present: Tensor) -> Tensor:
     return FUSION * (logits + centred(logits)[1] * words / words_spread.clamp_min(1e-6))
 
 
-def _language_loss(model: LlamaForCausalLM, last: Tensor, packs: Layout, count: int) -> Tensor:
+def _language_loss(model: MinistralForCausalLM, last: Tensor, packs: Layout, count: int) -> Tensor:
     """Cross-entropy of the next token, at some places inside introduction and passages."""
     inside = (packs.parts[:, 1:] == packs.parts[:, :-1]) & (packs.parts[:, 1:] >= 0) & (packs.parts[:, 1:] < LATE)
     rows, places = inside.nonzero(as_tuple=True)

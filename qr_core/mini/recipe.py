@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import MinistralConfig, MinistralForCausalLM, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Recipe:
     rope_theta: float = 1e6
     max_positions: int = 32768
     read_layers: tuple[int, ...] = (2,)
+    window: int = 512  # tokens that layers before the first read one look back
     learning_rate: float = 7e-4
     embedding_rate: float = 0.0  # of the learning rate, for word embeddings; at 0 they stay as they are
     weight_decay: float = 0.01
@@ -69,8 +70,14 @@ def tokenizer_from(init: Path) -> PreTrainedTokenizerFast:
     )
 
 
-def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama that starts from vectors of words, with each key projection equal to its query projection.
+def layer_types(recipe: Recipe) -> list[str]:
+    """What each layer looks at: those that are read, and those above, at everything; the others at what is near."""
+    near = min(recipe.read_layers)
+    return ["sliding_attention" if number < near else "full_attention" for number in range(recipe.layers)]
+
+
+def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast) -> MinistralForCausalLM:
+    """A decoder that starts from vectors of words, with each key projection equal to its query projection.
 
     Equal projections make every head look at like words from the first step; without that nothing emerges.
 
@@ -90,15 +97,18 @@ def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast)
     if recipe.hidden < words.shape[1]:
         raise ValueError(f"hidden {recipe.hidden} is less than the {words.shape[1]} of the teacher's states of words")
     torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
+    model = MinistralForCausalLM(
+        MinistralConfig(  # a Llama whose layers may look back a few tokens only
             vocab_size=len(tokenizer),
             hidden_size=recipe.hidden,
             intermediate_size=recipe.intermediate,
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
             num_key_value_heads=recipe.heads,
+            head_dim=recipe.hidden // recipe.heads,
             max_position_embeddings=recipe.max_positions,
+            sliding_window=recipe.window,
+            layer_types=layer_types(recipe),
             rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
             rms_norm_eps=1e-6,
             tie_word_embeddings=True,
@@ -122,14 +132,17 @@ def new_model(recipe: Recipe, words: Tensor, tokenizer: PreTrainedTokenizerFast)
 
 
 @torch.no_grad()
-def grown(start: Path, recipe: Recipe) -> LlamaForCausalLM:
+def grown(start: Path, recipe: Recipe) -> MinistralForCausalLM:
     """The model of a folder, with as many layers put in before the last read one as the recipe has more.
 
     The new layers change nothing at first: they write zeros.
     """
-    old = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
+    old = MinistralForCausalLM.from_pretrained(start, dtype=torch.float32)
     added = recipe.layers - old.config.num_hidden_layers
-    model = LlamaForCausalLM(LlamaConfig.from_pretrained(start, num_hidden_layers=recipe.layers))
+    config = MinistralConfig.from_pretrained(
+        start, num_hidden_layers=recipe.layers, sliding_window=recipe.window, layer_types=layer_types(recipe)
+    )
+    model = MinistralForCausalLM(config)
     new = range(max(recipe.read_layers) - added, max(recipe.read_layers))
     kept = [layer for place, layer in enumerate(model.model.layers) if place not in new]
     for layer, before in zip(kept, old.model.layers, strict=True):

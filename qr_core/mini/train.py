@@ -1,4 +1,4 @@
-"""Train the embedded model: a small Llama whose heads look at the passages that answer a question.
+"""Train the embedded model: a small decoder whose heads look at the passages that answer a question.
 
     python -m qr_core.mini.train --data DIR --init DIR --out DIR [--start DIR] [--evaluation DIR] [--config FILE]
 

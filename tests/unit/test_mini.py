@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qr_core import QRScorer
-from qr_core.inputs import documents_from_json_lines
+from qr_core import Document, QRScorer
 from qr_core.mini import embedded_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
@@ -24,16 +23,17 @@ def test_it_is_small_and_carries_its_card():
 def test_it_loads_as_an_ordinary_causal_model():
     model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(embedded_model())
-    assert type(model).__name__ == "LlamaForCausalLM"
+    assert type(model).__name__ == "MinistralForCausalLM"
     made = model.generate(**tokenizer("Here are some", return_tensors="pt", add_special_tokens=False), max_new_tokens=5)
     assert made.shape[1] <= 8
 
 
 def test_it_takes_the_code_path_of_a_big_model():
-    """Its captured mass equals eager attention, as for any other model."""
+    """Its captured mass equals eager attention, as for any other model, also beyond the window of its first layers."""
     scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", layout="joint")
-    documents = documents_from_json_lines('{"text": "The bridge has six arches."}\n{"text": "Rye bread at five."}', "")
-    found, prompt = captured_masses(scorer, "How many arches?", documents)
+    texts = ["The bridge has six arches.", "Rye bread at five. " * 120]
+    found, prompt = captured_masses(scorer, "How many arches?", [Document(text) for text in texts])
+    assert len(prompt.ids) > scorer.reader.layers[0].window
     model = AutoModelForCausalLM.from_pretrained(embedded_model(), attn_implementation="eager", dtype=torch.float32)
     expected = eager_masses(model, prompt.ids, prompt.query_start)
     for row, (layer, head) in zip(found, flat_heads(scorer), strict=True):

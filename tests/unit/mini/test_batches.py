@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,11 +18,17 @@ from qr_core.templates import NULL_QUERY
 from tests.unit.mini.tiny import TINY, batches_for, forks, texts_of
 
 
+@pytest.mark.parametrize("window", [512, 12])
 @pytest.mark.parametrize("layout", ["joint", "independent"])
-def test_training_reads_what_the_scorer_reads(layout):
-    """The forward pass over packs of different sizes, side by side, gives the masses that the scorer gives for each."""
-    scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", calibrate=False, layout=layout)
-    model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
+def test_training_reads_what_the_scorer_reads(layout, window, tmp_path):
+    """The forward pass over packs of different sizes, side by side, gives the masses that the scorer gives for each.
+
+    Also where the window of the layers before the read one ends inside a passage.
+    """
+    model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32, sliding_window=window)
+    folder = shutil.copytree(embedded_model(), tmp_path / "model")
+    model.config.save_pretrained(folder)
+    scorer = QRScorer.from_pretrained(folder, device="cpu", dtype="float32", calibrate=False, layout=layout)
     recipe = train.Recipe(read_layers=tuple(scorer.heads.by_layer()), spread_share=0.0, renamed_share=0.0)
     cases = [
         (["The bridge has six arches.", "Rye bread at five."], ["How many arches?", "bread"]),
