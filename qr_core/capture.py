@@ -124,11 +124,12 @@ def capture_attention(
     attended: list[Tensor] = []
     mass: Tensor | None = None
     places, own = _own(capture, module, capture.heads.get(layer), heads)
-    if layer in capture.windows and capture.positions is not None:
-        attention_mask = near_mask(capture.positions, rows, capture.windows[layer]).to(query.device)
+    positions = capture.positions if layer in capture.windows else None
     for start in range(0, rows, step):
         block = slice(start, start + step)
         mask = None if attention_mask is None else attention_mask[..., block, :keys]
+        if positions is not None:
+            mask = near_mask(positions[keys - rows :][block], positions, capture.windows[layer]).to(query.device)
         weights = attention_weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
         if own is not None and capture.row_weights is not None:
             chosen = weights[:, own.to(weights.device)]
@@ -246,17 +247,17 @@ def capture_mask(batch_size: int, q_length: int, kv_length: int, **options: Any)
     return mask
 
 
-def near_mask(positions: Tensor, rows: int, window: int) -> Tensor:
-    """The additive mask of a sliding window over positions, for the last `rows` of them.
+def near_mask(rows: Tensor, keys: Tensor, window: int) -> Tensor:
+    """The additive mask of a sliding window, between tokens at the positions `rows` and those at `keys`.
 
     Returns
     -------
     Tensor
-        Float32, shape (1, 1, rows, positions).
+        Float32, shape (1, 1, rows, keys).
     """
-    back = positions[-rows:, None] - positions[None, :]
-    seen = (back >= 0) & (back < window)
-    return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, torch.finfo(torch.float32).min)[None, None]
+    back = rows[:, None] - keys[None, :]
+    mask = torch.zeros(back.shape, device=back.device)
+    return mask.masked_fill_((back < 0) | (back >= window), torch.finfo(torch.float32).min)[None, None]
 
 
 # Registered once and never taken out: other threads may be using it.

@@ -284,10 +284,10 @@ def _usable(scorer: QRScorer, examples: Sequence[Example]) -> tuple[list[Example
 def _too_long(scorer: QRScorer, example: Example) -> str | None:
     """By how much an example does not fit one prompt that every head sees whole, or None."""
     windows = [scorer.reader.layers[layer].window for layer, _, _ in scorer.heads.heads]
-    limit = min((n for n in (scorer.limit, *windows) if n is not None), default=None)
+    reach = min((n for n in (scorer.context, *windows) if n is not None), default=None)
     prompts = scorer.reader.build(example.query, example.documents)
-    excess = max(prompt.excess(limit, scorer.context) for prompt in prompts)
-    most = min((n for n in (limit, scorer.context) if n is not None), default=None)
+    excess = max(prompt.excess(scorer.limit, reach) for prompt in prompts)
+    most = min((n for n in (scorer.limit, reach) if n is not None), default=None)
     return f"it is {excess} tokens longer than {most}" if excess else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -325,6 +325,7 @@ def resolve(
     template: TemplateName | None,
     has_chat_template: bool,
     allow_model_mismatch: bool = False,
+    near: Collection[int] = (),
 ) -> tuple[HeadSet, str]:
     """The head set that a caller means, and its name.
 
@@ -339,6 +340,8 @@ def resolve(
         The template the caller asks for; by default the set's own.
     has_chat_template : bool
         Decides the template of `"all"` and of bare pairs when the caller names none.
+    near : collection of int
+        Layers with a sliding window, whose heads `"all"` leaves out, unless all layers have one.
 
     Raises
     ------
@@ -348,7 +351,8 @@ def resolve(
     if isinstance(heads, str) and (heads == "all" or _PAIRS.match(heads)):
         chosen = template or ("chat" if has_chat_template else "plain")
         if heads == "all":
-            every = [(layer, head) for layer in range(shape.layers) for head in range(shape.heads)]
+            whole = [layer for layer in range(shape.layers) if layer not in near] or range(shape.layers)
+            every = [(layer, head) for layer in whole for head in range(shape.heads)]
             return _listed(every, model, shape, chosen, "every head (In-Context Re-ranking)"), "all"
         pairs = [(int(a), int(b)) for a, b in (pair.split("-") for pair in heads.replace(" ", "").split(","))]
         return _listed(pairs, model, shape, chosen, "named by the caller"), heads

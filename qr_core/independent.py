@@ -189,7 +189,7 @@ class IndependentReader(Reader):
         """
         suffix = torch.tensor([asked.ids[asked.query_start :]], device=model.device)
         rows = suffix.shape[1]
-        positions = torch.from_numpy(asked.positions()).int()
+        positions = torch.from_numpy(asked.positions()).int().to(model.device)
         own = torch.arange(asked.query_start, len(asked.ids))
         capture = Capture(
             heads={layer: torch.tensor(chosen) for layer, chosen in self.heads.by_layer().items()},
@@ -198,7 +198,7 @@ class IndependentReader(Reader):
             windows=layers.windows_of(self.layers),
             positions=positions[torch.cat([columns, own])],
         )
-        masses = probe(model, prefix, suffix, capture, positions[None, own].long().to(model.device))
+        masses = probe(model, prefix, suffix, capture, positions[None, own].long())
         return torch.cat([masses[layer][0].cpu() for layer in sorted(masses)])
 
 

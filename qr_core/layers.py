@@ -57,12 +57,13 @@ def layers_of(config: PreTrainedConfig) -> list[Layer]:
             f"{type(config).__name__} chooses the keys of a token from all of a prompt, later ones too, "
             "so a prefix cannot be read alone: not supported"
         )
+    named = getattr(text, "layer_types", None) or [None] * len(kinds)
+    chunks = getattr(text, "attention_chunk_size", None) is not None
     found = []
-    chunked = getattr(text, "attention_chunk_size", None) is not None
-    for layer in kinds:
+    for layer, name in zip(kinds, named, strict=True):
         window = getattr(layer, "sliding_window", None)
-        attends = isinstance(layer, CacheLayerMixin)
-        found.append(Layer(attends, None) if window is None else Layer(attends, int(window), chunked))
+        chunked = window is not None and (chunks if name is None else name == "chunked_attention")
+        found.append(Layer(isinstance(layer, CacheLayerMixin), None if window is None else int(window), chunked))
     return found
 
 

@@ -17,6 +17,7 @@ import torch
 from transformers import Cache, QuantizedCache
 
 from qr_core.errors import InputError
+from qr_core.layers import layers_of, windows_of
 from qr_core.prefill import Prefix
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def quantized(prefix: Prefix, config: PreTrainedConfig, options: Mapping[str, An
     InputError
         When the model's shape does not go with the options, such as the size of groups.
     """
-    layers: list[Any] = QuantizedCache(config=config, **options).layers[: prefix.depth + 1]
+    layers: list[Any] = QuantizedCache(config=_whole(config), **options).layers[: prefix.depth + 1]
     try:
         for layer, keys, values in zip(layers, prefix.keys, prefix.values, strict=True):
             layer.update(keys, values)
@@ -81,12 +82,22 @@ def check_options(options: Mapping[str, Any], config: PreTrainedConfig) -> None:
         When the package of that backend is missing.
     """
     try:
-        QuantizedCache(config=config, **options)
+        QuantizedCache(config=_whole(config), **options)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"quantized_cache={options!r}: {error}. Pass what transformers' QuantizedCache takes, such as "
             '{"backend": "fp8"} or {"backend": "quanto", "nbits": 4}'
         ) from error
+
+
+def _whole(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config without sliding windows, which transformers does not quantise: a prefix has all keys all the same."""
+    text = config.get_text_config(decoder=True)
+    if not windows_of(layers_of(text)):
+        return config
+    text = copy.deepcopy(text)
+    text.layer_types = ["full_attention"] * text.num_hidden_layers
+    return text
 
 
 def _bytes(kept: Any) -> int:

@@ -25,6 +25,7 @@ from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.independent_prompt import IndependentPromptBuilder
+from qr_core.layers import layers_of, windows_of
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.prompt import PromptBuilder
 from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
@@ -160,7 +161,8 @@ class QRScorer:
             Hub id or folder of a decoder model; by default the small one inside this package, which needs no network.
         heads : str, Path or HeadSet, optional
             A published set's name (`qrhead heads` lists them), a head-set file, `"all"` for every head (In-Context
-            Re-ranking), or pairs such as `"13-18,8-11"` (layer-head, from 0). By default the model's own set.
+            Re-ranking) outside layers with a sliding window, if there are such, or pairs such as `"13-18,8-11"`
+            (layer-head, from 0). By default the model's own set.
         template : str, optional
             `chat`, `reference` or `plain`; by default the head set's.
         layout : str, optional
@@ -243,6 +245,7 @@ class QRScorer:
             template,
             has_chat_template=bool(getattr(tokenizer, "chat_template", None)),
             allow_model_mismatch=allow_model_mismatch,
+            near=windows_of(layers_of(config)) if heads == "all" else (),
         )
         chosen = head_set.layout if layout is None else layout
         if document_cache is not None and chosen == "joint":

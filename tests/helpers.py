@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from qr_core import Document, HeadSet, QRScorer
+from qr_core.heads import HeadShape
 
 GOLDEN = Path(__file__).parent / "golden"
 STRINGS = {
@@ -92,6 +93,12 @@ def captured_masses(scorer: QRScorer, query: str, documents) -> tuple[torch.Tens
     finally:
         reader.calibrate = before
     return found.mass, found.prompt
+
+
+def every_head(folder) -> str:
+    """All pairs of a model, those in layers with a sliding window too, which `"all"` leaves out."""
+    shape = HeadShape.of(AutoConfig.from_pretrained(folder))
+    return ",".join(f"{layer}-{head}" for layer in range(shape.layers) for head in range(shape.heads))
 
 
 def flat_heads(scorer: QRScorer) -> list[tuple[int, int]]:

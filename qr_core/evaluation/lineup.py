@@ -196,12 +196,6 @@ def _scorer(name: str, settings: Settings) -> QRScorer:
         max_prompt_tokens=settings.max_prompt_tokens,
         passage_tokens=settings.passage_tokens,
     )
-    if name == "all":
-        near = set(_near(scorer))
-        whole = tuple(head for head in scorer.heads.heads if head[:2] not in near)
-        if whole and near:
-            kept = scorer.heads.model_copy(update={"heads": whole})
-            scorer = scorer.with_heads(kept, f"all, {len(whole)} heads in layers without a sliding window")
     if name == "retrieval-heads" or (settings.num_heads is None and settings.max_layer is None):
         return scorer
     return _fewer(scorer, None if name == "all" else settings.num_heads, settings.max_layer)
@@ -219,24 +213,24 @@ def _fewer(scorer: QRScorer, count: int | None, max_layer: int | None) -> QRScor
 
 
 def _random(like: QRScorer, settings: Settings) -> list[tuple[str, QRScorer]]:
-    """Scorers over as many heads as `like` reads, drawn at random from all the others."""
+    """Scorers over as many heads as `like` reads, drawn at random from all the others.
+
+    Where enough are left, those with a sliding window, which do not see a whole joint prompt, are left out.
+    """
     from qr_core.copying import random_heads
 
-    own = _pairs(like)
-    others_only = [*own, *(_near(like) if like.layout == "joint" else ())]
+    own, shape = _pairs(like), like.heads.config
+    near = windows_of(like.reader.layers) if like.layout == "joint" else ()
+    out = {*own, *((layer, head) for layer in near for head in range(shape.heads))}
+    if shape.layers * shape.heads - len(out) < len(own):
+        out = set(own)
     found = []
     for draw in range(settings.seed, settings.seed + settings.draws):
-        pairs = random_heads(like.heads.config, len(own), draw, others_only)
+        pairs = random_heads(shape, len(own), draw, sorted(out))
         heads = like.heads.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
         named = ",".join(f"{layer}-{head}" for layer, head in pairs)
         found.append((f"random-heads {draw}", like.with_heads(heads, named)))
     return found
-
-
-def _near(scorer: QRScorer) -> list[tuple[int, int]]:
-    """Heads in layers with a sliding window, which do not see the whole of a long prompt."""
-    windows = windows_of(scorer.reader.layers)
-    return [(layer, head) for layer in windows for head in range(scorer.heads.config.heads)]
 
 
 def _pairs(scorer: QRScorer) -> list[tuple[int, int]]:

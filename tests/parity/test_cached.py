@@ -8,7 +8,7 @@ import torch
 from qr_core import QRScorer, capture, layers, models, prefill, reader
 from qr_core.cache import SHARED, ReadCache
 from tests.architectures import FAMILIES, WINDOW
-from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, golden_scorer, in_order
+from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order
 from tests.parity.test_golden import CASES, REGULAR
 
 QUERIES = [
@@ -27,7 +27,7 @@ def prepared(save_tiny):
     def get(family: str):
         if family not in made:
             folder = save_tiny(FAMILIES[family]())
-            scorer = QRScorer.from_pretrained(folder, "all", template="plain", device="cpu")
+            scorer = QRScorer.from_pretrained(folder, every_head(folder), template="plain", device="cpu")
             pairs = [scorer.reader.build(query, DOCUMENTS) for query in QUERIES]
             prompts = [*(asked for asked, _ in pairs), pairs[0][1]]
             # a model each: dynamic NTK remembers the longest prompt
@@ -133,7 +133,7 @@ def test_suffixes_that_see_each_other_are_noticed(prepared, family):
     try:
         found = scorer.reader.read_many(pairs)
         assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) > 1e-3
-        careful = QRScorer.from_pretrained(folder, "all", template="plain", device="cpu", dtype="float64")
+        careful = QRScorer.from_pretrained(folder, every_head(folder), template="plain", device="cpu", dtype="float64")
         careful.reader.model.source = models.replace(careful.source, dtype="float32")
         found = careful.reader.read_many(pairs)
         assert not careful.reader.model.reads_several

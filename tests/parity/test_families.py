@@ -10,7 +10,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from qr_core import InputError, ModelLoadError, QRScorer, capture, layers, prefill, rope, trial
 from tests.architectures import COMMON, FAMILIES, WINDOW
-from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model
+from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model, every_head
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def compared(saved, monkeypatch):
     monkeypatch.setattr(layers, "check_windows", lambda *_: None)  # masses are compared beyond the window too
 
     def prepare(family: str, documents=DOCUMENTS):
-        tiny = QRScorer.from_pretrained(saved(family), "all", template="plain", device="cpu")
+        tiny = QRScorer.from_pretrained(saved(family), every_head(saved(family)), template="plain", device="cpu")
         prompt = tiny.reader.prompts.build([QUERY], documents)[0]
         expected = eager_masses(eager_model(saved(family)), prompt.ids, prompt.query_start).flatten(0, 1)
         tiny.rank(QUERY, documents)  # loads the weights

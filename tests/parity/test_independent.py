@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from qr_core import (
     Document,
@@ -38,13 +38,7 @@ UNEQUAL = [
 ]
 
 
-def scorer_of(folder, heads=None, **options) -> QRScorer:
-    """By default with all heads of the layers without a sliding window."""
-    if heads is None:
-        config = AutoConfig.from_pretrained(folder)
-        count = config.get_text_config().num_attention_heads
-        kinds = layers.layers_of(config)
-        heads = ",".join(f"{n}-{h}" for n, layer in enumerate(kinds) if layer.window is None for h in range(count))
+def scorer_of(folder, heads="all", **options) -> QRScorer:
     return QRScorer.from_pretrained(folder, heads, **OPTIONS | options)
 
 
@@ -171,7 +165,7 @@ def test_heads_with_a_window_read_what_fits_it(save_tiny):
     from tests.architectures import COMMON
 
     folder = save_tiny(MistralConfig(**COMMON, head_dim=8, sliding_window=200))
-    tiny = scorer_of(folder, "all")
+    tiny = scorer_of(folder)
     found, prompt = captured_masses(tiny, QUERY, UNEQUAL)
     assert prompt.reach < 200 < prompt.query_start
     assert float((found - eager_block_masses(eager_model(folder), prompt)).abs().max()) < 1e-5

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import MistralConfig
 
 from qr_core import Document, InputError, QRScorer, criteria
 from qr_core.detection import Example, detect_heads, measure
@@ -16,7 +17,7 @@ from qr_core.heads import HeadSet
 from qr_core.layers import layers_of
 from qr_core.models import ModelSource, load_config
 from qr_core.workfolder import WorkFolder
-from tests.architectures import FAMILIES
+from tests.architectures import COMMON, FAMILIES
 from tests.planted import Planted
 
 WORDS = """
@@ -181,6 +182,18 @@ def test_heads_in_sliding_windows_are_not_judged(save_tiny):
     windows = [layer.window for layer in layers_of(load_config(ModelSource(str(folder))))]
     assert {layer for layer, _ in found.candidates} == {n for n, window in enumerate(windows) if window is None}
     assert any(windows)
+
+
+def test_documents_apart_are_as_long_as_the_positions_they_take(save_tiny):
+    """More tokens than a window holds are no reason to leave an example out, more positions are."""
+    folder = save_tiny(MistralConfig(**COMMON, head_dim=8, sliding_window=100))
+    scorer = QRScorer.from_pretrained(folder, "all", template="plain", device="cpu", layout="independent")
+    short, long = Document("The tide turns at six."), Document("Rye bread. " * 100)
+    examples = [Example("many", "tide", (short, *[Document("Rye bread.")] * 40), (0,))]
+    examples.append(Example("long", "tide", (short, long), (0,)))
+    found = detect_heads(scorer, examples, "ndcg", num_heads=1)
+    assert len(found.left_out) == 1
+    assert "longer than 100" in found.left_out["long"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,6 +7,7 @@ import json
 import pickle
 
 import pytest
+from transformers import MistralConfig
 
 from qr_core import Document, InputError, QRScorer
 from qr_core.evaluation import beir, longcontext, metrics, spans
@@ -14,6 +15,7 @@ from qr_core.evaluation.bm25 import Bm25
 from qr_core.evaluation.systems import bm25_system
 from qr_core.evaluation.work import Pool
 from qr_core.pruning import Candidate
+from tests.architectures import COMMON
 from tests.helpers import GOLDEN
 
 CORPUS = [
@@ -289,13 +291,25 @@ def test_head_sets_side_by_side(run, folder):
     assert "needs --retrieval-heads" in err
 
 
+def test_heads_with_a_sliding_window_stand_in_where_there_are_no_others(run, folder, save_tiny):
+    tiny = save_tiny(MistralConfig(**COMMON, head_dim=8, sliding_window=4000))
+    status, out, err = run(
+        "eval", "--data", str(folder), "--candidates", str(folder / "run.trec"), "--format", "json", "--draws", "1",
+        "--systems", "all,random-heads", "--model", str(tiny), "--heads", "2-1,3-3", "--template", "plain",
+    )  # fmt: skip
+    assert status == 0, err
+    systems = json.loads(out)["systems"]
+    assert len(systems["all"]["head_list"].split(",")) == 32
+    assert len(systems["random-heads 0"]["heads"].split(",")) == 2
+
+
 def test_heads_with_a_sliding_window_do_not_stand_for_others(run, folder):
-    """They would not see the whole of a long prompt: every head, and heads drawn at random, means those that do."""
+    """They would not see the whole of a long prompt: every head, and heads drawn at random, are those that do."""
     status, out, err = run(
         "eval", "--data", str(folder), "--candidates", str(folder / "run.trec"), "--format", "json", "--draws", "1",
         "--systems", "all,random-heads", "--layout", "joint",
     )  # fmt: skip
     assert status == 0, err
     systems = json.loads(out)["systems"]
-    assert systems["all"]["heads"] == "all, 12 heads in layers without a sliding window"
+    assert systems["all"]["head_list"] == ",".join(f"{layer}-{head}" for layer in (2, 3) for head in range(6))
     assert set(systems["random-heads 0"]["heads"].split(",")) == {f"3-{head}" for head in range(6)}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from qr_core import ContextLengthError, Document, QRScorer, capture, memory, prefill
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
@@ -75,9 +75,16 @@ def test_a_probe_in_blocks_reads_the_same(tiny, monkeypatch):
     assert torch.allclose(whole, blocks, atol=1e-6)
 
 
-def test_prefill_in_chunks_keeps_the_same_keys(embedded, monkeypatch):
-    model = embedded.reader.model.at_depth(1)
-    ids = (torch.arange(3_000) * 37 % 20_000 + 1_000)[None]
+@pytest.fixture(scope="module")
+def llama():
+    """Of the embedded model's size, without its sliding windows."""
+    shape = {"hidden_size": 384, "intermediate_size": 1024, "num_attention_heads": 6, "num_hidden_layers": 2}
+    return LlamaForCausalLM._from_config(LlamaConfig(**shape, vocab_size=99)).model.eval()
+
+
+def test_prefill_in_chunks_keeps_the_same_keys(llama, monkeypatch):
+    model = llama.to(torch.bfloat16)
+    ids = (torch.arange(3_000) * 37 % 99)[None]
     with torch.inference_mode():
         whole = prefill.prefill(model, ids, 1)
         monkeypatch.setattr(prefill, "chunk_rows", lambda *_: 448)
@@ -89,45 +96,42 @@ def test_prefill_in_chunks_keeps_the_same_keys(embedded, monkeypatch):
     assert chunks.bytes == whole.bytes
 
 
-def test_chunks_get_smaller_with_longer_prompts(embedded):
-    model = embedded.reader.model.at_depth(1)
-    rows = [prefill.chunk_rows(model, tokens) for tokens in (1_000, 10_000, 100_000, 10**7)]
+def test_chunks_get_smaller_with_longer_prompts(llama):
+    rows = [prefill.chunk_rows(llama, tokens) for tokens in (1_000, 10_000, 100_000, 10**7)]
     assert rows == sorted(rows, reverse=True)
     assert rows[0] >= 1_000
     assert rows[2] * 100_000 * 4 <= prefill.CHUNK_BYTES["cpu"]
     assert rows[3] == prefill.SMALLEST_CHUNK
 
 
-def test_a_prompt_of_bounded_size_is_one_chunk_where_that_needs_no_mask(embedded, monkeypatch):
-    model = embedded.reader.model.at_depth(1)
-    assert prefill.chunk_rows(model, 20_000, 1) == 20_000
-    assert prefill.chunk_rows(model, 100_000, 1) == prefill.chunk_rows(model, 100_000)
-    assert prefill.chunk_rows(model, 20_000) < 20_000
+def test_a_prompt_of_bounded_size_is_one_chunk_where_that_needs_no_mask(llama, monkeypatch):
+    assert prefill.chunk_rows(llama, 20_000, 1) == 20_000
+    assert prefill.chunk_rows(llama, 100_000, 1) == prefill.chunk_rows(llama, 100_000)
+    assert prefill.chunk_rows(llama, 20_000) < 20_000
     with monkeypatch.context() as eager:
-        eager.setattr(model.config, "_attn_implementation", "eager")
-        assert prefill.chunk_rows(model, 20_000, 1) < 20_000
+        eager.setattr(llama.config, "_attn_implementation", "eager")
+        assert prefill.chunk_rows(llama, 20_000, 1) < 20_000
 
 
 def on_gpu(model, **more):
     return SimpleNamespace(config=model.config, device=torch.device("cuda"), dtype=torch.bfloat16, **more)
 
 
-def test_a_prompt_is_one_chunk_where_a_gpu_has_room(embedded, monkeypatch):
+def test_a_prompt_is_one_chunk_where_a_gpu_has_room(llama, monkeypatch):
     """Keys and values of all layers count, and of several devices the fullest; shards of a model must agree."""
-    model = embedded.reader.model.at_depth(1)
-    masked = prefill.chunk_rows(on_gpu(model), 500_000)
+    masked = prefill.chunk_rows(on_gpu(llama), 500_000)
     free = {0: 80 * 2**30, 1: 80 * 2**30}
     monkeypatch.setattr(prefill.memory, "free_bytes", lambda device: free[device.index or 0])
-    spread = on_gpu(model, hf_device_map={"embed_tokens": 0, "layers.0": 0, "layers.1": "cuda:1", "norm": "cpu"})
+    spread = on_gpu(llama, hf_device_map={"embed_tokens": 0, "layers.0": 0, "layers.1": "cuda:1", "norm": "cpu"})
     assert masked < 500_000
-    assert prefill.chunk_rows(on_gpu(model), 500_000, 1) == 500_000
-    assert prefill.chunk_rows(on_gpu(model), 500_000, 100) == masked
+    assert prefill.chunk_rows(on_gpu(llama), 500_000, 1) == 500_000
+    assert prefill.chunk_rows(on_gpu(llama), 500_000, 100) == masked
     assert prefill.chunk_rows(spread, 500_000, 1) == 500_000
     free[1] = 2**30
     assert prefill.chunk_rows(spread, 500_000, 1) == masked
-    assert prefill.chunk_rows(on_gpu(model), 500_000, 1) == 500_000
+    assert prefill.chunk_rows(on_gpu(llama), 500_000, 1) == 500_000
     monkeypatch.setattr(prefill, "shards_of", lambda _: 2)
-    assert prefill.chunk_rows(on_gpu(model), 500_000, 1) == masked
+    assert prefill.chunk_rows(on_gpu(llama), 500_000, 1) == masked
 
 
 def test_only_a_cuda_device_says_what_is_free(monkeypatch):

@@ -105,6 +105,15 @@ def test_keys_and_values_kept_in_a_quantised_cache():
     assert torch.equal(exact.reader.read(*prompts, cache).raw, exact.reader.read(*prompts).raw)
 
 
+def test_a_quantised_cache_of_a_model_with_sliding_windows(save_tiny):
+    """Which transformers' own quantised caches refuse: here all keys are kept, and windows live in the mask."""
+    folder = save_tiny(FAMILIES["ministral"]())
+    exact, small = tiny(folder, "1-1,3-3"), tiny(folder, "1-1,3-3", quantized_cache={"backend": "fp8"})
+    full, kept = (captured_masses(one, QUERY, DOCUMENTS)[0] for one in (exact, small))
+    assert not torch.equal(full, kept)
+    assert float(torch.corrcoef(torch.stack([full.flatten(), kept.flatten()]))[0, 1]) > 0.95
+
+
 @pytest.mark.parametrize("options", [{"backend": "zip"}, {"backend": "fp8", "nbits": 4}, {"bits": 4}])
 def test_a_strange_quantised_cache_is_refused(options):
     with pytest.raises(InputError, match="quantized_cache="):
