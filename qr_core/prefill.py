@@ -14,16 +14,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from qr_core import memory
 from qr_core.capture import Capture, DepthReached, capturing
-from qr_core.layers import Layer, layers_of
+from qr_core.layers import Layer, layers_of, windows_of
 from qr_core.sharding import shards_of
 
 if TYPE_CHECKING:
@@ -133,6 +135,23 @@ class _ViewLayer(DynamicLayer):
         return self.keys, self.values
 
 
+class _NearViewLayer(_ViewLayer):
+    """The same for a layer with a sliding window: a probe is shown the end of the prefix that its first row can see."""
+
+    is_sliding = True
+
+    def __init__(self, keys: Tensor, values: Tensor, window: int) -> None:
+        self.first = max(keys.shape[-2] + 1 - window, 0)
+        super().__init__(keys[..., self.first :, :], values[..., self.first :, :])
+
+    def get_seq_length(self) -> int:
+        return self.first + int(self.keys.shape[-2])
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """How many keys a probe of `query_length` tokens is shown, and where these begin."""
+        return int(self.keys.shape[-2]) + query_length, self.first
+
+
 @dataclass(frozen=True)
 class Prefix:
     """Keys and values of a prompt's beginning, layers 0 to the deepest.
@@ -161,9 +180,18 @@ class Prefix:
         """Memory that keys and values take."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
 
-    def view(self) -> Cache:
-        """A cache that continues this prefix; a prefix of batch 1 serves any batch."""
-        return Cache(layers=[_ViewLayer(k, v) for k, v in zip(self.keys, self.values, strict=True)])
+    def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:
+        """A cache that continues this prefix; a prefix of batch 1 serves any batch.
+
+        Parameters
+        ----------
+        windows : mapping of int to int
+            For layers with a sliding window, how far back they look.
+        """
+        layers = enumerate(zip(self.keys, self.values, strict=True))
+        return Cache(
+            layers=[_NearViewLayer(k, v, windows[n]) if n in windows else _ViewLayer(k, v) for n, (k, v) in layers]
+        )
 
 
 class _RoomLayer(DynamicLayer):
@@ -209,8 +237,8 @@ class RoomyPrefix(Prefix):
         """Number of tokens, without the room."""
         return super().length - self.room
 
-    def view(self) -> Cache:
-        """A cache that continues this prefix with one suffix."""
+    def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:  # noqa: ARG002
+        """A cache that continues this prefix with one suffix; of windows, the caller's mask has to know."""
         layers = zip(self.keys, self.values, strict=True)
         return Cache(layers=[_RoomLayer(k, v, self.length) for k, v in layers])
 
@@ -372,9 +400,12 @@ def probe(
     """
     if offloaded(model):
         capture = replace(capture, stop_after=None)
+    view = prefix.view(windows_of(layers_of(model.config)))
     with capturing(model, capture), suppress(DepthReached):
-        model(input_ids=input_ids, position_ids=position_ids, past_key_values=prefix.view(), use_cache=True)
-    return {layer: mass[..., : prefix.length] for layer, mass in capture.masses.items()}
+        model(input_ids=input_ids, position_ids=position_ids, past_key_values=view, use_cache=True)
+    total = prefix.length + input_ids.shape[1]
+    # What a window left out has no mass.
+    return {n: pad(mass, (total - mass.shape[-1], 0))[..., : prefix.length] for n, mass in capture.masses.items()}
 
 
 def probe_each(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,7 +50,7 @@ class QuantizedPrefix:
         """Memory that keys and values take."""
         return sum(_bytes(layer._quantized_keys) + _bytes(layer._quantized_values) for layer in self.layers)
 
-    def view(self) -> Cache:
+    def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:  # noqa: ARG002
         """A cache that continues this prefix; its updates bind new tensors and leave these alone."""
         return Cache(layers=[copy.copy(layer) for layer in self.layers])
 

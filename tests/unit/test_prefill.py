@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import MinistralConfig, MinistralModel
 
-from qr_core import prefill
+from qr_core import capture, prefill
 from tests.architectures import ALTERNATING, COMMON
 
 WINDOW = 80
@@ -51,3 +51,23 @@ def test_layers_with_a_window_are_shown_what_it_holds(model, shown):
 def test_a_prompt_within_the_window_is_one_chunk(model, shown):
     prefill.prefill(model, torch.arange(WINDOW)[None], deepest=2)
     assert shown == [(WINDOW, WINDOW)] * 2
+
+
+@torch.inference_mode()
+def test_a_probe_is_shown_the_end_that_a_window_holds(model, monkeypatch):
+    """Other layers see the whole prefix; masses have a place for every token of it."""
+    seen = []
+    weights = capture.attention_weights
+    monkeypatch.setattr(
+        capture, "attention_weights", lambda q, k, *rest: seen.append(k.shape[2]) or weights(q, k, *rest)
+    )
+    prefix = prefill.prefill(model, torch.arange(TOKENS)[None], deepest=3)
+    suffixes = [[5, 6, 7], [8, 9]]
+    together = prefill.probe_each(model, prefix, suffixes, {2: [0, 1], 3: [1]}, deepest=3)
+    assert seen == [WINDOW - 1 + 5, TOKENS + 5] * 2
+    for suffix, masses in zip(suffixes, together, strict=True):
+        assert masses.shape == (3, TOKENS)
+        assert not masses[:2, : TOKENS + 1 - WINDOW].any()
+        assert masses[:2, -1].all()
+        alone = prefill.probe_each(model, prefix, [suffix], {2: [0, 1], 3: [1]}, deepest=3)[0]
+        assert torch.allclose(masses, alone, atol=1e-5)
