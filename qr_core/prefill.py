@@ -180,6 +180,11 @@ class Prefix:
         """Memory that keys and values take."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
 
+    def deepened(self, count: int) -> Prefix:
+        """The same with `count` layers, for a pass that cannot be left early: what those above see does not matter."""
+        above = count - len(self.keys)
+        return replace(self, keys=self.keys + self.keys[-1:] * above, values=self.values + self.values[-1:] * above)
+
     def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:
         """A cache that continues this prefix; a prefix of batch 1 serves any batch.
 
@@ -341,12 +346,15 @@ def prefill(
         When memory is short, with smaller chunks as well.
     """
     batch, tokens = input_ids.shape
+    layers = layers_of(model.config)
+    if after is not None and offloaded(model):
+        after = after.deepened(len(layers))
     before = 0 if after is None else after.length
     told = 0
 
     def fill(rows: int) -> Prefix:
         nonlocal told
-        cache = _FillingCache(layers_of(model.config), before + tokens, None if offloaded(model) else deepest)
+        cache = _FillingCache(layers, before + tokens, None if offloaded(model) else deepest)
         if after is not None:
             cache.begin_with(after, batch)
         for start in range(0, tokens, rows):
@@ -358,10 +366,10 @@ def prefill(
             if progress and done > told:
                 progress(batch * (done - told))
             told = max(told, done)
-        layers = cast(list[DynamicLayer], cache.layers[: deepest + 1])
+        filled = cast(list[DynamicLayer], cache.layers[: deepest + 1])
         return Prefix(
-            tuple(cast(Tensor, layer.keys)[..., before:, :] for layer in layers),
-            tuple(cast(Tensor, layer.values)[..., before:, :] for layer in layers),
+            tuple(cast(Tensor, layer.keys)[..., before:, :] for layer in filled),
+            tuple(cast(Tensor, layer.values)[..., before:, :] for layer in filled),
         )
 
     rows = max(1, chunk_rows(model, before + tokens, deepest if before == 0 and batch == 1 else None) // batch)
@@ -398,9 +406,10 @@ def probe(
     NonFiniteError
         When attention in a chosen layer is NaN or infinite.
     """
+    layers = layers_of(model.config)
     if offloaded(model):
-        capture = replace(capture, stop_after=None)
-    view = prefix.view(windows_of(layers_of(model.config)))
+        capture, prefix = replace(capture, stop_after=None), prefix.deepened(len(layers))
+    view = prefix.view(windows_of(layers))
     with capturing(model, capture), suppress(DepthReached):
         model(input_ids=input_ids, position_ids=position_ids, past_key_values=view, use_cache=True)
     total = prefix.length + input_ids.shape[1]

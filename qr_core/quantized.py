@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,10 @@ class QuantizedPrefix:
     def bytes(self) -> int:
         """Memory that keys and values take."""
         return sum(_bytes(layer._quantized_keys) + _bytes(layer._quantized_values) for layer in self.layers)
+
+    def deepened(self, count: int) -> QuantizedPrefix:
+        """The same with `count` layers; see `Prefix`."""
+        return replace(self, layers=self.layers + self.layers[-1:] * (count - len(self.layers)))
 
     def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:  # noqa: ARG002
         """A cache that continues this prefix; its updates bind new tensors and leave these alone."""

@@ -360,6 +360,20 @@ def test_loads_side_by_side_leave_transformers_logging_alone(save_tiny):
         assert logging.get_verbosity() == before
 
 
+@pytest.mark.parametrize("options", [{}, {"quantized_cache": {"backend": "fp8"}}, {"layout": "independent"}])
+def test_an_offloaded_model_that_is_deeper_than_the_heads(options):
+    """It was loaded for others; all its layers are run, and what those above the heads see does not matter."""
+    layers = {f"layers.{i}": "disk" if i in (1, 3) else "cpu" for i in range(4)}
+    device_map = {"embed_tokens": "cpu", "rotary_emb": "cpu", "norm": "cpu"} | layers
+    options = options | {"cache_bytes": 0}
+    whole = in_order(tiny(GOLDEN / "tiny-llama", "1-3", **options).rank(QUERY, DOCUMENTS))
+    deep = tiny(GOLDEN / "tiny-llama", "3-3", device_map=device_map, **options)
+    deep.rank(QUERY, DOCUMENTS)
+    shallow = tiny(GOLDEN / "tiny-llama", "1-3", device_map=device_map, **options)
+    assert in_order(shallow.rank(QUERY, DOCUMENTS)) == pytest.approx(whole, abs=1e-6)
+    assert shallow.reader.model.loaded_layers == 4
+
+
 def test_documents_of_an_offloaded_model_are_kept_in_memory_only(tmp_path):
     """Weights on disk show no values to know the model by."""
     layers = {f"layers.{i}": "disk" if i in (1, 3) else "cpu" for i in range(4)}
