@@ -113,7 +113,7 @@ def render(found: dict[str, tuple[str, str]]) -> str:
         "eager attention. This table is made by `tests/parity/test_all_classes.py`. Composite (multimodal) classes are",
         "not in it, their text decoders are. Classes that can mix in layers of another kind (linear, convolution,",
         "sparse) stand for their form without them: a model that has such layers at or below the deepest head is",
-        "refused. A refused class gives a clear error at load, never a wrong score.",
+        "refused. A refused class gives a clear error, never a wrong score.",
         "",
         f"## Work ({len(rows['works'])})",
         "",
