@@ -22,7 +22,7 @@ import numpy as np
 
 from qr_core.checks import check_whole_number
 from qr_core.document_folder import FOLDER_BYTES, DocumentFolder
-from qr_core.prefill import Prefix
+from qr_core.prefix import Prefix
 
 KEPT_BYTES = 2**30
 KEY_VERSION = 1

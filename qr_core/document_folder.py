@@ -31,7 +31,7 @@ from torch import Tensor
 
 from qr_core.checks import check_whole_number
 from qr_core.errors import InputError
-from qr_core.prefill import Prefix
+from qr_core.prefix import Prefix
 
 log = logging.getLogger(__name__)
 

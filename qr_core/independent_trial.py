@@ -19,7 +19,8 @@ from qr_core import rope
 from qr_core.capture import Capture, attention
 from qr_core.errors import ModelLoadError, NonFiniteError
 from qr_core.layers import layers_of, windows_of
-from qr_core.prefill import joined, prefill, probe
+from qr_core.prefill import prefill, probe
+from qr_core.prefix import joined
 from qr_core.trial import compare
 
 if TYPE_CHECKING:

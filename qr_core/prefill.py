@@ -2,10 +2,9 @@
 
 The forward pass is the model's own, under its own attention implementation, over chunks of tokens small enough for a
 byte budget. Each is left as soon as the deepest layer that matters has produced its keys: nothing else of that layer,
-and nothing above it, is computed. A `Prefix` can be probed any number of times through throw-away views; it never
-changes.
+and nothing above it, is computed. What was read, a `Prefix`, can be probed any number of times.
 
-Knows nothing of documents, queries or heads: a prefix is token ids, a depth, and tensors.
+Knows nothing of documents, queries or heads: a prompt is token ids and a depth.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -26,6 +24,7 @@ from transformers.cache_utils import DynamicLayer
 from qr_core import memory
 from qr_core.capture import Capture, DepthReached, capturing
 from qr_core.layers import Layer, layers_of, windows_of
+from qr_core.prefix import Prefix
 from qr_core.sharding import shards_of
 
 if TYPE_CHECKING:
@@ -115,151 +114,6 @@ class _FillingCache(Cache):
         """Let every item of a batch start from the same `prefix`."""
         for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
             super().update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
-
-
-class _ViewLayer(DynamicLayer):
-    """One layer of a prefix as a probe sees it: starts from its tensors and grows by new ones, never in place."""
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.lazy_initialization(keys, values)
-        self.keys, self.values = keys, values
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        batch = key_states.shape[0]
-        self.keys = torch.cat([self.keys.expand(batch, -1, -1, -1), key_states], dim=-2)
-        self.values = torch.cat([self.values.expand(batch, -1, -1, -1), value_states], dim=-2)
-        return self.keys, self.values
-
-
-class _NearViewLayer(_ViewLayer):
-    """The same for a layer with a sliding window: a probe is shown the end of the prefix that its first row can see."""
-
-    is_sliding = True
-
-    def __init__(self, keys: Tensor, values: Tensor, window: int) -> None:
-        self.first = max(keys.shape[-2] + 1 - window, 0)
-        super().__init__(keys[..., self.first :, :], values[..., self.first :, :])
-
-    def get_seq_length(self) -> int:
-        return self.first + int(self.keys.shape[-2])
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """How many keys a probe of `query_length` tokens is shown, and where these begin."""
-        return int(self.keys.shape[-2]) + query_length, self.first
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """Keys and values of a prompt's beginning, layers 0 to the deepest.
-
-    Attributes
-    ----------
-    keys, values : tuple of Tensor
-        One per layer, shape (batch, key heads, tokens, width).
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-    @property
-    def length(self) -> int:
-        """Number of tokens."""
-        return int(self.keys[0].shape[-2])
-
-    @property
-    def depth(self) -> int:
-        """The deepest layer."""
-        return len(self.keys) - 1
-
-    @property
-    def bytes(self) -> int:
-        """Memory that keys and values take."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
-
-    def deepened(self, count: int) -> Prefix:
-        """The same with `count` layers, for a pass that cannot be left early: what those above see does not matter."""
-        above = count - len(self.keys)
-        return replace(self, keys=self.keys + self.keys[-1:] * above, values=self.values + self.values[-1:] * above)
-
-    def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:
-        """A cache that continues this prefix; a prefix of batch 1 serves any batch.
-
-        Parameters
-        ----------
-        windows : mapping of int to int
-            For layers with a sliding window, how far back they look.
-        """
-        layers = enumerate(zip(self.keys, self.values, strict=True))
-        return Cache(
-            layers=[_NearViewLayer(k, v, windows[n]) if n in windows else _ViewLayer(k, v) for n, (k, v) in layers]
-        )
-
-
-class _RoomLayer(DynamicLayer):
-    """One layer of a prefix with room behind it, where a probe's own keys and values are written if they fit."""
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.lazy_initialization(keys, values)
-        self.all_keys, self.all_values, self.filled = keys, values, length
-        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        end = self.filled + key_states.shape[-2]
-        if end > self.all_keys.shape[-2]:
-            self.keys = torch.cat([self.keys, key_states], dim=-2)
-            self.values = torch.cat([self.values, value_states], dim=-2)
-            return self.keys, self.values
-        self.all_keys[..., self.filled : end, :] = key_states
-        self.all_values[..., self.filled : end, :] = value_states
-        self.keys, self.values, self.filled = self.all_keys[..., :end, :], self.all_values[..., :end, :], end
-        return self.keys, self.values
-
-
-@dataclass(frozen=True)
-class RoomyPrefix(Prefix):
-    """A prefix of batch 1 with room behind it for a suffix; a probe with a longer one copies the prefix.
-
-    Probes write to that room: one at a time, as the model's lock has it.
-
-    Attributes
-    ----------
-    room : int
-        Tokens at the end of `keys` and `values` that are no part of the prefix.
-    """
-
-    room: int
-
-    @property
-    def length(self) -> int:
-        """Number of tokens, without the room."""
-        return super().length - self.room
-
-    def view(self, windows: Mapping[int, int] = MappingProxyType({})) -> Cache:  # noqa: ARG002
-        """A cache that continues this prefix with one suffix; of windows, the caller's mask has to know."""
-        layers = zip(self.keys, self.values, strict=True)
-        return Cache(layers=[_RoomLayer(k, v, self.length) for k, v in layers])
-
-
-def joined(prefixes: Sequence[Prefix], room: int) -> RoomyPrefix:
-    """Prefixes of one model, one after the other along their tokens, in one with `room` for a suffix."""
-
-    def join(tensors: tuple[Tensor, ...]) -> Tensor:
-        first = tensors[0]
-        return torch.cat([*tensors, first.new_empty((*first.shape[:-2], room, first.shape[-1]))], dim=-2)
-
-    return RoomyPrefix(
-        tuple(join(tensors) for tensors in zip(*(p.keys for p in prefixes), strict=True)),
-        tuple(join(tensors) for tensors in zip(*(p.values for p in prefixes), strict=True)),
-        room,
-    )
 
 
 def offloaded(model: PreTrainedModel) -> bool:

@@ -19,7 +19,7 @@ from transformers import Cache, QuantizedCache
 
 from qr_core.errors import InputError
 from qr_core.layers import layers_of, windows_of
-from qr_core.prefill import Prefix
+from qr_core.prefix import Prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -18,6 +18,7 @@ from qr_core import Document, InputError, QRScorer, cache, cache_partition, inde
 from qr_core import reader as readers
 from qr_core.cache import SHARED, ReadCache
 from qr_core.chain import ChainOptions
+from qr_core.prefix import Prefix
 from qr_core.prompt import PromptBuilder
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
@@ -313,7 +314,7 @@ def test_the_bound_holds(fills):
 def test_bytes_are_those_of_the_tensors(tiny):
     tiny.rank(QUERY, DOCUMENTS)
     shelf = SHARED._shelves[tiny.reader.model]
-    prefixes = [kept for kept in shelf.kept.values() if isinstance(kept.value, prefill.Prefix)]
+    prefixes = [kept for kept in shelf.kept.values() if isinstance(kept.value, Prefix)]
     nulls = [kept for kept in shelf.kept.values() if isinstance(kept.value, torch.Tensor)]
     assert (len(prefixes), len(nulls)) == (1, 1)
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (

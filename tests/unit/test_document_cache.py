@@ -16,7 +16,7 @@ from qr_core import Document, InputError, QRScorer, document_folder
 from qr_core.document_cache import DocumentCache, Keys
 from qr_core.document_folder import DocumentFolder, entries, purge
 from qr_core.fingerprint import fingerprint
-from qr_core.prefill import Prefix
+from qr_core.prefix import Prefix
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
