@@ -218,7 +218,7 @@ def _cases(
 ) -> list[Hidden]:
     from qr_core.inputs import read_text
     from qr_core.needles import NEEDLES, default_haystack, hide, read_needles
-    from qr_core.pruning import counter
+    from qr_core.text.pruning import counter
 
     text = default_haystack() if haystack is None else read_text(haystack)
     chosen = NEEDLES if needles is None else read_needles(needles)

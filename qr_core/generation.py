@@ -28,8 +28,8 @@ from qr_core.types import DocumentLike, Pruned
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qr_core.pruning import CallersCount
     from qr_core.scorer import QRScorer
+    from qr_core.text.pruning import CallersCount
 
 INSTRUCTION = "Answer the question from the text. If the text does not say, say so."
 MAX_TOKENS = 2048

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from qr_core.chunking import units
 from qr_core.errors import InputError
 from qr_core.inputs import documents_from_json_lines, json_lines, read_text
-from qr_core.pruning import Count
+from qr_core.text.chunking import units
+from qr_core.text.pruning import Count
 
 
 @dataclass(frozen=True)

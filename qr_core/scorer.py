@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from qr_core import heads as head_sets
-from qr_core import models, pruning
+from qr_core import models
 from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
-from qr_core.chunking import TextFormat, UnitName
 from qr_core.document_cache import DocumentCache
 from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
@@ -28,10 +27,12 @@ from qr_core.independent_prompt import IndependentPromptBuilder
 from qr_core.layers import layers_of, windows_of
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.prompt import PromptBuilder
-from qr_core.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.reader import Reader, TokenMasses
 from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.templates import Template, TemplateName
+from qr_core.text import pruning
+from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
 from qr_core.units import divide
 from qr_core.windows import Piece, in_parts, whole_documents

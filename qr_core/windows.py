@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qr_core.chunking import halves, units
 from qr_core.errors import InputError
+from qr_core.text.chunking import halves, units
 from qr_core.types import Document
 
 PIECE_SHARE = 0.25

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from qr_core.chunking import units
 from qr_core.inputs import documents_from_json_lines
+from qr_core.text.chunking import units
 from qr_core.types import Document
 
 WORDS = 100

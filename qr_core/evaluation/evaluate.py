@@ -22,8 +22,8 @@ from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
 from qr_core.evaluation.work import Pool, Work
 from qr_core.mini import embedded_model
 from qr_core.models import ModelSource, load_tokenizer
-from qr_core.pruning import Count
-from qr_core.pruning import counter as token_counter
+from qr_core.text.pruning import Count
+from qr_core.text.pruning import counter as token_counter
 from qr_core.workfolder import WorkFolder, refuse_links
 
 Elsewhere = Callable[[Sequence[Entry], Sequence[Pool], Mapping[str, Journal], Track], Mapping[str, Found]]

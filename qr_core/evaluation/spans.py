@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.cache import ReadCache
-from qr_core.chunking import units
 from qr_core.errors import InputError
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool
 from qr_core.inputs import read_text
-from qr_core.pruning import Budget, Candidate, Rendering, select
 from qr_core.scorer import QRScorer
+from qr_core.text.chunking import units
+from qr_core.text.pruning import Budget, Candidate, Rendering, select
 from qr_core.types import Document
 
 BUDGETS = (500, 1000, 2000, 4000)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qr_core.errors import InputError
 from qr_core.evaluation.work import Pool, Work
-from qr_core.pruning import Count
+from qr_core.text.pruning import Count
 from qr_core.types import Document
 
 

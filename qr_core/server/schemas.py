@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 
-from qr_core.chunking import TextFormat, UnitName
+from qr_core.text.chunking import TextFormat, UnitName
 from qr_core.types import Document, Order
 
 LARGEST = 2**53

@@ -14,7 +14,7 @@ from qr_core.evaluation import beir, longcontext, metrics, spans
 from qr_core.evaluation.bm25 import Bm25
 from qr_core.evaluation.systems import bm25_system
 from qr_core.evaluation.work import Pool
-from qr_core.pruning import Candidate
+from qr_core.text.pruning import Candidate
 from tests.architectures import COMMON
 from tests.helpers import GOLDEN
 

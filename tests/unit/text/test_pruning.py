@@ -7,10 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from qr_core import Document, InputError, QRScorer, pruning
+from qr_core import Document, InputError, QRScorer
 from qr_core.checks import encodable
-from qr_core.chunking import units
-from qr_core.pruning import Budget, Candidate, Rendering, render, select
+from qr_core.text import pruning
+from qr_core.text.chunking import units
+from qr_core.text.pruning import Budget, Candidate, Rendering, render, select
 from qr_core.types import Span
 from tests.helpers import GOLDEN
 

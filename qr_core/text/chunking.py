@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from qr_core import transcripts
 from qr_core.checks import encodable
+from qr_core.text import transcripts
 
 UnitName = Literal["document", "paragraph", "sentence", "turn"]
 TextFormat = Literal["text", "markdown", "chat"]
@@ -68,7 +68,7 @@ def units(text: str, unit: UnitName, text_format: TextFormat = "text") -> list[U
         `sentence`: paragraphs cut at sentence ends, but headings, lists, tables and code fences whole; `turn`: what
         one speaker says (needs a chat transcript).
     text_format : str
-        `text`, `markdown`, or `chat` (see `qr_core.transcripts`).
+        `text`, `markdown`, or `chat` (see `qr_core.text.transcripts`).
     """
     if unit == "document":
         return [] if not text.strip() else [Unit(*_trimmed(text, 0, len(text)))]

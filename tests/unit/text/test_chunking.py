@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qr_core import chunking
-from qr_core.chunking import passages, sessions, units
+from qr_core.text import chunking
+from qr_core.text.chunking import passages, sessions, units
 
 MARKDOWN = """# Boiler manual
 
