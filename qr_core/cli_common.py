@@ -20,8 +20,8 @@ from qr_core.terminal import plain
 from qr_core.types import Document
 
 if TYPE_CHECKING:
+    from qr_core.prompts.templates import TemplateName
     from qr_core.scorer import QRScorer
-    from qr_core.templates import TemplateName
 
 out = Console(highlight=False, markup=False)
 SHOWN_FROM = 10_000

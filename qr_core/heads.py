@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qr_core import templates
 from qr_core.errors import HeadSetError, ModelLoadError
-from qr_core.templates import CHAT_ARGUMENTS, Template, TemplateName
+from qr_core.prompts import templates
+from qr_core.prompts.templates import CHAT_ARGUMENTS, Template, TemplateName
 from qr_core.types import Layout
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from qr_core.capture import Capture
 from qr_core.document_cache import DocumentCache, Keys
 from qr_core.fingerprint import fingerprint
 from qr_core.heads import HeadSet
-from qr_core.independent_prompt import IndependentPrompt, IndependentPromptBuilder
 from qr_core.independent_trial import check_independent
 from qr_core.prefill import chunk_rows, prefill, probe
 from qr_core.prefix import Prefix, joined
-from qr_core.prompt import Prompt
+from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
+from qr_core.prompts.joint import Prompt
 from qr_core.reader import Reader, TokenMasses
 from qr_core.types import Document
 

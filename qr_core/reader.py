@@ -19,13 +19,13 @@ from torch import Tensor
 
 from qr_core import layers, memory, models, rope, scoring
 from qr_core.cache import ReadCache, make_room
-from qr_core.continuation import Begun, continued
 from qr_core.heads import HeadSet
 from qr_core.prefill import prefill, probe_each, suffixes_at_once
 from qr_core.prefix import Prefix
-from qr_core.prompt import Prompt, PromptBuilder
+from qr_core.prompts.continuation import Begun, continued
+from qr_core.prompts.joint import Prompt, PromptBuilder
+from qr_core.prompts.templates import NULL_QUERY
 from qr_core.quantized import QuantizedPrefix, check_options, quantized
-from qr_core.templates import NULL_QUERY
 from qr_core.types import Document
 
 if TYPE_CHECKING:

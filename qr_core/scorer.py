@@ -23,13 +23,13 @@ from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.independent import TOTAL_TOKENS, IndependentReader
-from qr_core.independent_prompt import IndependentPromptBuilder
 from qr_core.layers import layers_of, windows_of
 from qr_core.mini import EMBEDDED_NAME, embedded_model
-from qr_core.prompt import PromptBuilder
+from qr_core.prompts.independent import IndependentPromptBuilder
+from qr_core.prompts.joint import PromptBuilder
+from qr_core.prompts.templates import Template, TemplateName
 from qr_core.reader import Reader, TokenMasses
 from qr_core.survey import Context, Progress, Result, survey_each
-from qr_core.templates import Template, TemplateName
 from qr_core.text import pruning
 from qr_core.text.chunking import TextFormat, UnitName
 from qr_core.text.pruning import Budget, CallersCount, Candidate, Rendering

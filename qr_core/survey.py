@@ -16,7 +16,7 @@ from torch import Tensor
 from qr_core import scoring, windows
 from qr_core.cache import ReadCache
 from qr_core.errors import ContextLengthError
-from qr_core.prompt import Prompt
+from qr_core.prompts.joint import Prompt
 from qr_core.reader import Reader, TokenMasses
 from qr_core.types import Document, Order
 from qr_core.windows import Piece, Standing

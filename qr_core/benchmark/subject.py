@@ -21,9 +21,9 @@ from qr_core.errors import InputError, QRHeadError
 from qr_core.heads import HeadSet, HeadShape, resolve
 from qr_core.mini import EMBEDDED_NAME
 from qr_core.models import ModelSource, SharedModel
-from qr_core.prompt import Prompt
+from qr_core.prompts.joint import Prompt
+from qr_core.prompts.templates import plain_template
 from qr_core.scorer import QRScorer
-from qr_core.templates import plain_template
 from qr_core.types import Document, Layout
 
 RANDOM, EMBEDDED = "random", "embedded"

@@ -20,8 +20,8 @@ from qr_core.mini.forward import INTRODUCTION, LATE, PADDING, Layout
 from qr_core.mini.packs import Pack, Packs
 from qr_core.mini.recipe import Recipe
 from qr_core.mini.token_teacher import Texts
-from qr_core.templates import INTRODUCTION as INTRODUCTION_TEXT
-from qr_core.templates import LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
+from qr_core.prompts.templates import INTRODUCTION as INTRODUCTION_TEXT
+from qr_core.prompts.templates import LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
 
 MULTIPLE = 16
 """Packs are padded to a multiple of so many tokens, which attention on a GPU asks for."""

@@ -19,7 +19,7 @@ from qr_core import reader as readers
 from qr_core.cache import SHARED, ReadCache
 from qr_core.chain import ChainOptions
 from qr_core.prefix import Prefix
-from qr_core.prompt import PromptBuilder
+from qr_core.prompts.joint import PromptBuilder
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 HEADS = "2-1,4-3,3-5"

@@ -10,7 +10,7 @@ import pytest
 
 from qr_core import HeadSet, HeadSetError, QRScorer
 from qr_core.heads import HeadShape, published, resolve
-from qr_core.templates import CHAT_ARGUMENTS
+from qr_core.prompts.templates import CHAT_ARGUMENTS
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 
 SHAPE = HeadShape(layers=6, heads=8, kv_heads=2, hidden=64)

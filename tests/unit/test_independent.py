@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from qr_core import ContextLengthError, Document, Example, HeadSet, HeadSetError, InputError, QRScorer, detect_heads
 from qr_core import independent as independent_module
 from qr_core.document_cache import DocumentCache
-from qr_core.independent_prompt import IndependentPromptBuilder
+from qr_core.prompts.independent import IndependentPromptBuilder
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
-from tests.unit.test_prompt import TOKENIZERS, controls, hostile, letters, spelled, template_of
+from tests.unit.prompts.test_joint import TOKENIZERS, controls, hostile, letters, spelled, template_of
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
 HEADS = "1-1,2-2"

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from qr_core import ContextLengthError, Document, InputError, QRScorer, prefill, reader, scoring
-from qr_core.templates import NULL_QUERY
+from qr_core.prompts.templates import NULL_QUERY
 from tests.architectures import FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from qr_core import Document, QRScorer
 from qr_core.mini import data, embedded_model, forward, losses, packs, token_teacher, train
 from qr_core.mini.batches import COMMON_IDS, Steps
-from qr_core.templates import NULL_QUERY
+from qr_core.prompts.templates import NULL_QUERY
 from tests.unit.mini.tiny import TINY, batches_for, forks, texts_of
 
 

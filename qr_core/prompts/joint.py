@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from qr_core.checks import encodable
 from qr_core.errors import InputError, ModelLoadError
-from qr_core.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
+from qr_core.prompts.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
 from qr_core.types import Document
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 from qr_core import Document, ModelLoadError
 from qr_core.mini import embedded_model
-from qr_core.prompt import PromptBuilder
-from qr_core.templates import LATE_INSTRUCTION, Template, chat_template, plain_template, reference_template
+from qr_core.prompts.joint import PromptBuilder
+from qr_core.prompts.templates import LATE_INSTRUCTION, Template, chat_template, plain_template, reference_template
 from tests import tokenizers
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 

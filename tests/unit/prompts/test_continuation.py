@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from qr_core import Document, QRScorer
 from qr_core import reader as readers
 from qr_core.cache import SHARED
-from qr_core.continuation import OVERLAP, continued
-from qr_core.prompt import PromptBuilder
-from qr_core.templates import NULL_QUERY
+from qr_core.prompts.continuation import OVERLAP, continued
+from qr_core.prompts.joint import PromptBuilder
+from qr_core.prompts.templates import NULL_QUERY
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
-from tests.unit.test_prompt import TOKENIZERS, builder
+from tests.unit.prompts.test_joint import TOKENIZERS, builder
 
 OTHER = "Who built the stone bridge?"
 

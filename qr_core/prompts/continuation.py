@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qr_core.prompt import Prompt, PromptBuilder
-from qr_core.templates import LATE_INSTRUCTION
+from qr_core.prompts.joint import Prompt, PromptBuilder
+from qr_core.prompts.templates import LATE_INSTRUCTION
 from qr_core.types import Document
 
 AGREEING = 64

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from qr_core.checks import encodable
-from qr_core.prompt import Prompt, PromptBuilder, _joined, _Tokens
-from qr_core.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
+from qr_core.prompts.joint import Prompt, PromptBuilder, _joined, _Tokens
+from qr_core.prompts.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
 from qr_core.types import Document
 
 if TYPE_CHECKING:

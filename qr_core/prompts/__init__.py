@@ -1,0 +1,41 @@
+"""Prompts: a query and documents become token ids, with the token span of every document and of the query.
+
+`templates` has the strings around them; `joint` puts all documents into one prompt, `independent` tokenises each one on
+its own; `continuation` exchanges the query of a prompt made before. Spans come from construction, never from searching.
+"""
+
+from typing import TYPE_CHECKING
+
+from qr_core.lazy import exports
+
+if TYPE_CHECKING:
+    from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
+    from qr_core.prompts.joint import Prompt, PromptBuilder
+    from qr_core.prompts.templates import Template, TemplateName, chat_template, plain_template, reference_template
+
+__all__ = [
+    "IndependentPrompt",
+    "IndependentPromptBuilder",
+    "Prompt",
+    "PromptBuilder",
+    "Template",
+    "TemplateName",
+    "chat_template",
+    "plain_template",
+    "reference_template",
+]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "IndependentPrompt": "qr_core.prompts.independent",
+        "IndependentPromptBuilder": "qr_core.prompts.independent",
+        "Prompt": "qr_core.prompts.joint",
+        "PromptBuilder": "qr_core.prompts.joint",
+        "Template": "qr_core.prompts.templates",
+        "TemplateName": "qr_core.prompts.templates",
+        "chat_template": "qr_core.prompts.templates",
+        "plain_template": "qr_core.prompts.templates",
+        "reference_template": "qr_core.prompts.templates",
+    },
+)
