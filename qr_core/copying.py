@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qr_core import rope
-from qr_core.capture import Capture, capturing
+from qr_core.attention import rope
+from qr_core.attention.capture import Capture, capturing
+from qr_core.attention.prefill import prefill
 from qr_core.generation import INSTRUCTION, LocalGenerator
 from qr_core.heads import HeadSet, HeadShape, Provenance
 from qr_core.needles import Hidden
-from qr_core.prefill import prefill
 
 ANSWER_TOKENS = 32
 _WORD = re.compile(r"\w+")

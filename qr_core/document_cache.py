@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from qr_core.attention.prefix import Prefix
 from qr_core.checks import check_whole_number
 from qr_core.document_folder import FOLDER_BYTES, DocumentFolder
-from qr_core.prefix import Prefix
 
 KEPT_BYTES = 2**30
 KEY_VERSION = 1
@@ -41,7 +41,7 @@ class Keys:
     instruction : sequence of int
         Token ids that every document follows.
     regime : hashable
-        See `qr_core.rope.regime`.
+        See `qr_core.attention.rope.regime`.
     """
 
     def __init__(self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable) -> None:

@@ -29,9 +29,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from qr_core.attention.prefix import Prefix
 from qr_core.checks import check_whole_number
 from qr_core.errors import InputError
-from qr_core.prefix import Prefix
 
 log = logging.getLogger(__name__)
 

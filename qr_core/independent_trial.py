@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qr_core import rope
-from qr_core.capture import Capture, attention
+from qr_core.attention import rope
+from qr_core.attention.capture import Capture, attention
+from qr_core.attention.layers import layers_of, windows_of
+from qr_core.attention.prefill import prefill, probe
+from qr_core.attention.prefix import joined
 from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.layers import layers_of, windows_of
-from qr_core.prefill import prefill, probe
-from qr_core.prefix import joined
 from qr_core.trial import compare
 
 if TYPE_CHECKING:

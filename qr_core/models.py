@@ -31,8 +31,8 @@ from transformers import (
 )
 
 from qr_core import cache
+from qr_core.attention.sharding import loading_options
 from qr_core.errors import ModelLoadError
-from qr_core.sharding import loading_options
 from qr_core.trial import check_readable, reads_several
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class ModelSource:
     device_map : str or tuple of (module, device), optional
         Passed to transformers (needs accelerate), to spread one model over several devices, CPU and disk among them.
     tp_size : int, optional
-        Spread each layer over so many processes, started with torchrun; see `qr_core.sharding`.
+        Spread each layer over so many processes, started with torchrun; see `qr_core.attention.sharding`.
     trust_remote_code : bool
         Whether code from the model's repository may run.
     allow_pickle : bool

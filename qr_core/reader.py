@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qr_core import layers, memory, models, rope, scoring
+from qr_core import models, scoring
+from qr_core.attention import layers, memory, rope
+from qr_core.attention.prefill import prefill, probe_each, suffixes_at_once
+from qr_core.attention.prefix import Prefix
+from qr_core.attention.quantized import QuantizedPrefix, check_options, quantized
 from qr_core.cache import ReadCache, make_room
 from qr_core.heads import HeadSet
-from qr_core.prefill import prefill, probe_each, suffixes_at_once
-from qr_core.prefix import Prefix
 from qr_core.prompts.continuation import Begun, continued
 from qr_core.prompts.joint import Prompt, PromptBuilder
 from qr_core.prompts.templates import NULL_QUERY
-from qr_core.quantized import QuantizedPrefix, check_options, quantized
 from qr_core.types import Document
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Reader:
     name : str
         The model's, for errors.
     quantized_cache : mapping, optional
-        Arguments of transformers' `QuantizedCache`, in which keys and values are kept; see `qr_core.quantized`.
+        Arguments of transformers' `QuantizedCache`, in which keys and values are kept; see `qr_core.attention.quantized`.
 
     Raises
     ------

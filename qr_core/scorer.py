@@ -16,6 +16,7 @@ import torch
 
 from qr_core import heads as head_sets
 from qr_core import models
+from qr_core.attention.layers import layers_of, windows_of
 from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.document_cache import DocumentCache
@@ -23,7 +24,6 @@ from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.independent import TOTAL_TOKENS, IndependentReader
-from qr_core.layers import layers_of, windows_of
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder

@@ -19,10 +19,10 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from qr_core.capture import Capture, attention, attention_weights
+from qr_core.attention.capture import Capture, attention, attention_weights
+from qr_core.attention.prefill import prefill, probe, probe_each
+from qr_core.attention.sharding import all_heads, shards_of, worst
 from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.prefill import prefill, probe, probe_each
-from qr_core.sharding import all_heads, shards_of, worst
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

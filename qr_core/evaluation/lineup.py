@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from qr_core.attention.layers import windows_of
 from qr_core.errors import InputError, ModelLoadError, NonFiniteError
 from qr_core.evaluation.orders import PREFIX, reordered
 from qr_core.evaluation.runner import Handle
 from qr_core.evaluation.systems import System, attention_system, bm25_system, dense_system, given_system
 from qr_core.evaluation.work import Pool
-from qr_core.layers import windows_of
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
 

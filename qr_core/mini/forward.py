@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import MinistralForCausalLM
 from transformers.models.ministral.modeling_ministral import apply_rotary_pos_emb
 
-from qr_core.layers import layers_of
+from qr_core.attention.layers import layers_of
 
 Tensors = TypeVar("Tensors")
 INTRODUCTION = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qr_core import QRScorer, capture, layers, models, prefill, reader
+from qr_core import QRScorer, models, reader
+from qr_core.attention import capture, layers, prefill
 from qr_core.cache import SHARED, ReadCache
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from qr_core import HeadSetError, InputError, scoring
+from qr_core.attention.prefill import prefill
 from qr_core.detection import Example, measure
-from qr_core.prefill import prefill
 from tests.helpers import (
     GOLDEN,
     captured_masses,

@@ -8,19 +8,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from qr_core import (
-    Document,
-    HeadSetError,
-    InputError,
-    ModelLoadError,
-    QRScorer,
-    independent,
-    independent_trial,
-    layers,
-    prefill,
-    rope,
-    trial,
-)
+from qr_core import Document, HeadSetError, InputError, ModelLoadError, QRScorer, independent, independent_trial, trial
+from qr_core.attention import layers, prefill, rope
 from qr_core.document_cache import DocumentCache
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_model, in_order

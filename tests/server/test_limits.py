@@ -165,7 +165,7 @@ def test_a_turn_that_nobody_waits_for_ends_at_its_next_check(serve, hold):
 
 def test_long_input_is_left_between_chunks(serve, monkeypatch):
     """A request given up in mid-scoring leaves the model as it was."""
-    monkeypatch.setattr("qr_core.prefill.chunk_rows", lambda *_: 8)
+    monkeypatch.setattr("qr_core.attention.prefill.chunk_rows", lambda *_: 8)
     server = serve(request_timeout=0.4)
     expected = server.scorer.rank(QUERY, BODY["documents"])
     real, slow = server.scorer.reader.read_many, threading.Event()

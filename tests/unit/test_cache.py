@@ -14,11 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qr_core import Document, InputError, QRScorer, cache, cache_partition, independent, models, prefill, survey
+from qr_core import Document, InputError, QRScorer, cache, cache_partition, independent, models, survey
 from qr_core import reader as readers
+from qr_core.attention import prefill
+from qr_core.attention.prefix import Prefix
 from qr_core.cache import SHARED, ReadCache
 from qr_core.chain import ChainOptions
-from qr_core.prefix import Prefix
 from qr_core.prompts.joint import PromptBuilder
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qr_core import Document, InputError, QRScorer, document_folder
+from qr_core.attention.prefix import Prefix
 from qr_core.document_cache import DocumentCache, Keys
 from qr_core.document_folder import DocumentFolder, entries, purge
 from qr_core.fingerprint import fingerprint
-from qr_core.prefix import Prefix
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}

@@ -294,7 +294,7 @@ def test_nothing_is_kept_with_a_cache_of_no_bytes():
 def test_products_of_keys_with_room_behind_them_are_those_of_a_copy():
     import torch
 
-    from qr_core.capture import _products
+    from qr_core.attention.capture import _products
 
     torch.manual_seed(0)
     keys = torch.randn(1, 2, 40, 8).to(torch.bfloat16)[:, :, :33]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from qr_core import ContextLengthError, Document, QRScorer, capture, memory, prefill
+from qr_core import ContextLengthError, Document, QRScorer
+from qr_core.attention import capture, memory, prefill
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
 

@@ -22,9 +22,10 @@ from transformers import (
 )
 from transformers.cache_utils import Fp8QuantizedLayer
 
-from qr_core import HeadSetError, InputError, ModelLoadError, NonFiniteError, QRScorer, models, prefill
+from qr_core import HeadSetError, InputError, ModelLoadError, NonFiniteError, QRScorer, models
+from qr_core.attention import prefill
+from qr_core.attention.quantized import quantized
 from qr_core.cache import ReadCache
-from qr_core.quantized import quantized
 from tests.architectures import COMMON, FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, eager_masses, eager_model, in_order
 
@@ -243,7 +244,7 @@ def test_a_model_without_attention_is_refused(save_tiny):
 
 
 def test_linear_attention_layers_are_refused():
-    from qr_core.layers import check_readable_layers, layers_of
+    from qr_core.attention.layers import check_readable_layers, layers_of
 
     kinds = layers_of(Qwen3NextConfig(num_hidden_layers=8))
     assert [layer.attends for layer in kinds] == [False, False, False, True] * 2

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qr_core import ContextLengthError, Document, InputError, QRScorer, prefill, reader, scoring
+from qr_core import ContextLengthError, Document, InputError, QRScorer, reader, scoring
+from qr_core.attention import prefill
 from qr_core.prompts.templates import NULL_QUERY
 from tests.architectures import FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
@@ -292,7 +293,9 @@ FORK_IN_A_FORWARD = """
 import os, sys, threading, warnings
 warnings.filterwarnings("ignore")
 import torch
-from qr_core import QRScorer, capture, prefill
+from qr_core import QRScorer
+from qr_core.attention import capture
+from qr_core.attention import prefill
 from tests.helpers import DOCUMENTS, QUERY, in_order
 
 folder, where = sys.argv[1:]

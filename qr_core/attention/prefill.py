@@ -21,16 +21,16 @@ from torch.nn.functional import pad
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from qr_core import memory
-from qr_core.capture import Capture, DepthReached, capturing
-from qr_core.layers import Layer, layers_of, windows_of
-from qr_core.prefix import Prefix
-from qr_core.sharding import shards_of
+from qr_core.attention import memory
+from qr_core.attention.capture import Capture, DepthReached, capturing
+from qr_core.attention.layers import Layer, layers_of, windows_of
+from qr_core.attention.prefix import Prefix
+from qr_core.attention.sharding import shards_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from qr_core.quantized import QuantizedPrefix
+    from qr_core.attention.quantized import QuantizedPrefix
 
 
 CHUNK_BYTES = {"cpu": 64 * 2**20}

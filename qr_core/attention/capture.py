@@ -22,8 +22,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.masking_utils import eager_mask
 
+from qr_core.attention.sharding import own_heads, put_together, shards_of
 from qr_core.errors import NonFiniteError
-from qr_core.sharding import own_heads, put_together, shards_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Cache, QuantizedCache
 
+from qr_core.attention.layers import layers_of, windows_of
+from qr_core.attention.prefix import Prefix
 from qr_core.errors import InputError
-from qr_core.layers import layers_of, windows_of
-from qr_core.prefix import Prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qr_core import MemoryLimitError, QRScorer, memory, prefill
+from qr_core import MemoryLimitError, QRScorer
 from qr_core import reader as readers
+from qr_core.attention import memory, prefill
 from qr_core.cache import SHARED
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 

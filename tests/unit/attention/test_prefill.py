@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import MinistralConfig, MinistralModel
 
-from qr_core import capture, prefill
+from qr_core.attention import capture, prefill
 from tests.architectures import ALTERNATING, COMMON
 
 WINDOW = 80
