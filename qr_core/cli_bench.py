@@ -60,7 +60,7 @@ def bench(
     from qr_core.benchmark.sides import SIDES
     from qr_core.benchmark.subject import Shape, Subject
     from qr_core.head_maps import matplotlib_figure
-    from qr_core.models import pick_device
+    from qr_core.model.loading import pick_device
 
     chosen = SIDES if sides == "all" else tuple(name for name in SIDES if name in _names(sides, SIDES))
     subject = Subject(

@@ -92,7 +92,7 @@ def prune(
 ) -> None:
     """Print the parts of a text that matter for a query, in their order."""
     from qr_core.inputs import read_source
-    from qr_core.models import ModelSource, load_tokenizer
+    from qr_core.model.loading import ModelSource, load_tokenizer
     from qr_core.text.pruning import Budget
 
     Budget(max_tokens, top_k, min_relevance, min_keep)  # complain before anything is read

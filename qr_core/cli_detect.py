@@ -207,7 +207,7 @@ def _copying(
 def _generator(model: str | None, options: dict[str, Any]) -> LocalGenerator:
     from qr_core.generation import LocalGenerator
     from qr_core.mini import EMBEDDED_NAME, embedded_model
-    from qr_core.models import ModelSource, pick_device
+    from qr_core.model.loading import ModelSource, pick_device
 
     chosen = {**options, "device": pick_device(options.get("device"))}
     return LocalGenerator(ModelSource(model or str(embedded_model()), **chosen), None if model else EMBEDDED_NAME)

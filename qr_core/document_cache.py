@@ -35,7 +35,7 @@ class Keys:
     Parameters
     ----------
     model : str
-        See `qr_core.fingerprint`.
+        See `qr_core.model.fingerprint`.
     deepest : int
         Last layer whose keys and values are kept.
     instruction : sequence of int

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import torch
 
-from qr_core import models
 from qr_core.checks import encodable
 from qr_core.errors import ContextLengthError, GenerationError, InputError
-from qr_core.models import ModelSource
+from qr_core.model import loading as models
+from qr_core.model.loading import ModelSource
 from qr_core.prompts import templates
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template

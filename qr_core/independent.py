@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qr_core import models, scoring
+from qr_core import scoring
 from qr_core.attention import layers, rope
 from qr_core.attention.capture import Capture
 from qr_core.attention.prefill import chunk_rows, prefill, probe
 from qr_core.attention.prefix import Prefix, joined
 from qr_core.cache import ReadCache, make_room
 from qr_core.document_cache import DocumentCache, Keys
-from qr_core.fingerprint import fingerprint
 from qr_core.heads import HeadSet
-from qr_core.independent_trial import check_independent
+from qr_core.model import loading as models
+from qr_core.model.fingerprint import fingerprint
+from qr_core.model.verify_independent import check_independent
 from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
 from qr_core.prompts.joint import Prompt
 from qr_core.reader import Reader, TokenMasses

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from qr_core import heads as head_sets
-from qr_core import models
 from qr_core.attention.layers import layers_of, windows_of
 from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
@@ -25,6 +24,7 @@ from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
 from qr_core.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.mini import EMBEDDED_NAME, embedded_model
+from qr_core.model import loading as models
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, TemplateName
@@ -183,7 +183,7 @@ class QRScorer:
             Spread each layer over so many processes, started with torchrun (transformers' tensor parallelism). All of
             them make the same calls in the same order, and all get the results. Not with `device_map`.
         dtype : str or torch.dtype
-            `auto` (the checkpoint's; see `qr_core.models.ModelSource`) or a torch dtype.
+            `auto` (the checkpoint's; see `qr_core.model.loading.ModelSource`) or a torch dtype.
         calibrate : bool, optional
             Subtract the mass that the content-free query `N/A` gives; by default as the head set says.
         filter_tokens : bool

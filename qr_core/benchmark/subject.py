@@ -20,7 +20,7 @@ from qr_core.document_cache import DocumentCache
 from qr_core.errors import InputError, QRHeadError
 from qr_core.heads import HeadSet, HeadShape, resolve
 from qr_core.mini import EMBEDDED_NAME
-from qr_core.models import ModelSource, SharedModel
+from qr_core.model.loading import ModelSource, SharedModel
 from qr_core.prompts.joint import Prompt
 from qr_core.prompts.templates import plain_template
 from qr_core.scorer import QRScorer

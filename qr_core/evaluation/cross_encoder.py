@@ -13,7 +13,7 @@ from qr_core.checks import encodable
 from qr_core.errors import ModelLoadError, NonFiniteError
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool
-from qr_core.models import pick_device
+from qr_core.model.loading import pick_device
 
 BATCH = 32
 _HEADS = ("ForSequenceClassification", "ForCausalLM")

@@ -12,7 +12,7 @@ from typing import Any
 from qr_core.checks import encodable
 from qr_core.errors import ModelLoadError
 from qr_core.evaluation.work import Pool
-from qr_core.models import pick_device
+from qr_core.model.loading import pick_device
 from qr_core.scorer import QRScorer
 from qr_core.types import Document, Order
 

@@ -17,9 +17,10 @@ from transformers import AutoModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from qr_core import HeadSetError, ModelLoadError, trial
+from qr_core import HeadSetError, ModelLoadError
 from qr_core.attention import layers
 from qr_core.heads import HeadShape
+from qr_core.model import verify as trial
 from tests.architectures import FAMILIES
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qr_core import QRScorer, models, reader
+from qr_core import QRScorer, reader
 from qr_core.attention import capture, layers, prefill
 from qr_core.cache import SHARED, ReadCache
+from qr_core.model import loading as models
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order
 from tests.parity.test_golden import CASES, REGULAR
@@ -153,7 +154,7 @@ def test_positions_that_run_on_are_noticed(prepared, family, monkeypatch):
     found = scorer.reader.read_many(pairs)
     assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) > 1e-3
     with torch.inference_mode():
-        from qr_core.trial import reads_several
+        from qr_core.model.verify import reads_several
 
         assert not reads_several(scorer.reader.model.at_depth(0))
 

@@ -8,8 +8,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, MistralConf
 from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_mask
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from qr_core import InputError, ModelLoadError, QRScorer, trial
+from qr_core import InputError, ModelLoadError, QRScorer
 from qr_core.attention import capture, layers, prefill, rope
+from qr_core.model import verify as trial
 from tests.architectures import COMMON, FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model, every_head
 

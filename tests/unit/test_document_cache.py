@@ -16,7 +16,7 @@ from qr_core import Document, InputError, QRScorer, document_folder
 from qr_core.attention.prefix import Prefix
 from qr_core.document_cache import DocumentCache, Keys
 from qr_core.document_folder import DocumentFolder, entries, purge
-from qr_core.fingerprint import fingerprint
+from qr_core.model.fingerprint import fingerprint
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
@@ -142,7 +142,7 @@ def test_weights_that_show_no_values_are_known_to_this_process_only(monkeypatch,
     def hidden(*_):
         raise NotImplementedError("meta tensor")
 
-    from qr_core import fingerprint as module
+    from qr_core.model import fingerprint as module
 
     monkeypatch.setattr(module, "_known", type(module._known)())
     monkeypatch.setattr(torch.Tensor, "reshape", hidden)

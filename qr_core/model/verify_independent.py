@@ -21,7 +21,7 @@ from qr_core.attention.layers import layers_of, windows_of
 from qr_core.attention.prefill import prefill, probe
 from qr_core.attention.prefix import joined
 from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.trial import compare
+from qr_core.model.verify import compare
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

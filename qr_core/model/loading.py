@@ -33,7 +33,7 @@ from transformers import (
 from qr_core import cache
 from qr_core.attention.sharding import loading_options
 from qr_core.errors import ModelLoadError
-from qr_core.trial import check_readable, reads_several
+from qr_core.model.verify import check_readable, reads_several
 
 log = logging.getLogger(__name__)
 

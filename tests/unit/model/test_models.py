@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, FalconConfig, GPTJConfig, LlamaConfig, Qwen3Config
 
-from qr_core import HeadSetError, ModelLoadError, NonFiniteError, QRScorer, models
+from qr_core import HeadSetError, ModelLoadError, NonFiniteError, QRScorer
+from qr_core.model import loading as models
 from tests.architectures import COMMON
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
 
