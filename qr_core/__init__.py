@@ -7,7 +7,7 @@ Names that need torch are imported when they are first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qr_core.cache import cache_partition
+from qr_core.cache.reads import cache_partition
 from qr_core.errors import (
     ContextLengthError,
     GenerationError,

@@ -21,7 +21,7 @@ Folder = Annotated[Path, typer.Argument(help="A folder given as --document-cache
 @cache_app.command("show")
 def show(folder: Folder, format_: FormatOption = Format.table) -> None:
     """Say how many documents a folder holds, their size, and when they were used."""
-    from qr_core.document_folder import entries
+    from qr_core.cache.folder import entries
 
     found = entries(folder)
     size = sum(entry.bytes for entry in found)
@@ -37,7 +37,7 @@ def show(folder: Folder, format_: FormatOption = Format.table) -> None:
 @cache_app.command("purge")
 def purge(folder: Folder, format_: FormatOption = Format.table) -> None:
     """Remove every encoded document from a folder, and nothing else."""
-    from qr_core.document_folder import purge as remove
+    from qr_core.cache.folder import purge as remove
 
     count, size = remove(folder)
     if format_ is Format.json:

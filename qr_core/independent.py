@@ -24,8 +24,8 @@ from qr_core.attention import layers, rope
 from qr_core.attention.capture import Capture
 from qr_core.attention.prefill import chunk_rows, prefill, probe
 from qr_core.attention.prefix import Prefix, joined
-from qr_core.cache import ReadCache, make_room
-from qr_core.document_cache import DocumentCache, Keys
+from qr_core.cache.documents import DocumentCache, Keys
+from qr_core.cache.reads import ReadCache, make_room
 from qr_core.heads import HeadSet
 from qr_core.model import loading as models
 from qr_core.model.fingerprint import fingerprint

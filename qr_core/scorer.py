@@ -16,9 +16,9 @@ import torch
 
 from qr_core import heads as head_sets
 from qr_core.attention.layers import layers_of, windows_of
-from qr_core.cache import SHARED, ReadCache, cache_of, in_this_context
+from qr_core.cache.documents import DocumentCache
+from qr_core.cache.reads import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
-from qr_core.document_cache import DocumentCache
 from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads import HeadSet, HeadShape
@@ -199,7 +199,7 @@ class QRScorer:
         cache_bytes : int, optional
             What was read of documents is kept for the next query over them, in memory, on the model's device. By
             default all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own
-            of so many bytes, and with 0 nothing is kept from one call to the next. See `qr_core.cache`.
+            of so many bytes, and with 0 nothing is kept from one call to the next. See `qr_core.cache.reads`.
         quantized_cache : mapping, optional
             Keep what was read of documents in transformers' `QuantizedCache`, made with these arguments:
             `{"backend": "fp8"}`, or `{"backend": "quanto", "nbits": 4}` where that package is installed. Less memory

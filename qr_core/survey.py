@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qr_core import scoring, windows
-from qr_core.cache import ReadCache
+from qr_core.cache.reads import ReadCache
 from qr_core.errors import ContextLengthError
 from qr_core.prompts.joint import Prompt
 from qr_core.reader import Reader, TokenMasses

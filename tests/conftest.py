@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
-from qr_core.cache import SHARED
+from qr_core.cache.reads import SHARED
 from qr_core.cli import main
 from qr_core.generation import EndpointGenerator
 from tests.helpers import strict

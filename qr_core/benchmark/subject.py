@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
-from qr_core.cache import ReadCache
-from qr_core.document_cache import DocumentCache
+from qr_core.cache.documents import DocumentCache
+from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError, QRHeadError
 from qr_core.heads import HeadSet, HeadShape, resolve
 from qr_core.mini import EMBEDDED_NAME

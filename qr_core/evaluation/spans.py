@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qr_core.cache import ReadCache
+from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool

@@ -30,8 +30,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from qr_core import cache
 from qr_core.attention.sharding import loading_options
+from qr_core.cache.reads import reads as cache
 from qr_core.errors import ModelLoadError
 from qr_core.model.verify import check_readable, reads_several
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from qr_core.cache import cache_partition
+from qr_core.cache.reads import cache_partition
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
 from qr_core.scorer import QRScorer

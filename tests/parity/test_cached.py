@@ -7,7 +7,7 @@ import torch
 
 from qr_core import QRScorer, reader
 from qr_core.attention import capture, layers, prefill
-from qr_core.cache import SHARED, ReadCache
+from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.model import loading as models
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order

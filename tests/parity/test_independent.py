@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from qr_core import Document, HeadSetError, InputError, ModelLoadError, QRScorer, independent
 from qr_core.attention import layers, prefill, rope
-from qr_core.document_cache import DocumentCache
+from qr_core.cache.documents import DocumentCache
 from qr_core.model import verify as trial
 from qr_core.model import verify_independent as independent_trial
 from tests.architectures import FAMILIES, WINDOW

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from qr_core import ContextLengthError, Document, InputError
-from qr_core.document_cache import DocumentCache
+from qr_core.cache.documents import DocumentCache
 from qr_core.errors import NonFiniteError
 from qr_core.evaluation import launch, provenance
 from qr_core.evaluation.bm25 import Bm25

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, Example, HeadSet, HeadSetError, InputError, QRScorer, detect_heads
 from qr_core import independent as independent_module
-from qr_core.document_cache import DocumentCache
+from qr_core.cache.documents import DocumentCache
 from qr_core.prompts.independent import IndependentPromptBuilder
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 from tests.unit.prompts.test_joint import TOKENIZERS, controls, hostile, letters, spelled, template_of

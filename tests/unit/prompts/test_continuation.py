@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qr_core import Document, QRScorer
 from qr_core import reader as readers
-from qr_core.cache import SHARED
+from qr_core.cache.reads import SHARED
 from qr_core.prompts.continuation import OVERLAP, continued
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import NULL_QUERY

@@ -1,7 +1,7 @@
 """Document cache: keys and values of documents that were encoded on their own, for use beside any others.
 
 In memory, bounded by bytes, the least recently used dropped first; with a folder, on disk as well (see
-`qr_core.document_folder`). Safe to share between threads and between scorers: a key says which model, depth, dtype,
+`qr_core.cache.folder`). Safe to share between threads and between scorers: a key says which model, depth, dtype,
 instruction and document an entry is of.
 
 Knows nothing of text or models: a document is its token ids, an entry is a `Prefix`.
@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from qr_core.attention.prefix import Prefix
+from qr_core.cache.folder import FOLDER_BYTES, DocumentFolder
 from qr_core.checks import check_whole_number
-from qr_core.document_folder import FOLDER_BYTES, DocumentFolder
 
 KEPT_BYTES = 2**30
 KEY_VERSION = 1
