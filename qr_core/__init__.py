@@ -24,7 +24,7 @@ from qr_core.version import __version__
 if TYPE_CHECKING:
     from qr_core.detection import detect_heads
     from qr_core.generation import ask
-    from qr_core.heads import HeadSet
+    from qr_core.heads.sets import HeadSet
     from qr_core.measuring import Example
     from qr_core.scorer import QRScorer
 
@@ -53,7 +53,7 @@ __all__ = [
 
 _LATER = {
     "Example": "qr_core.measuring",
-    "HeadSet": "qr_core.heads",
+    "HeadSet": "qr_core.heads.sets",
     "QRScorer": "qr_core.scorer",
     "ask": "qr_core.generation",
     "detect_heads": "qr_core.detection",

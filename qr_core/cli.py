@@ -139,7 +139,7 @@ def heads_list(format_: FormatOption = Format.table) -> None:
     """List the head sets that ship with this package."""
     from rich.table import Table
 
-    from qr_core.heads import published
+    from qr_core.heads.sets import published
 
     if format_ is Format.json:
         rows = [
@@ -160,7 +160,7 @@ def heads_list(format_: FormatOption = Format.table) -> None:
 @heads_app.command("show")
 def heads_show(name: Annotated[str, typer.Argument(help="A published set or a head-set file.")]) -> None:
     """Print one head set with its provenance, as JSON."""
-    from qr_core.heads import HeadSet
+    from qr_core.heads.sets import HeadSet
 
     print_json(HeadSet.load(name).model_dump(exclude_none=True))
 

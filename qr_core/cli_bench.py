@@ -59,7 +59,7 @@ def bench(
     from qr_core.benchmark.run import Plan, run
     from qr_core.benchmark.sides import SIDES
     from qr_core.benchmark.subject import Shape, Subject
-    from qr_core.head_maps import matplotlib_figure
+    from qr_core.heads.maps import matplotlib_figure
     from qr_core.model.loading import pick_device
 
     chosen = SIDES if sides == "all" else tuple(name for name in SIDES if name in _names(sides, SIDES))

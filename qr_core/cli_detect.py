@@ -43,7 +43,7 @@ from qr_core.terminal import plain
 if TYPE_CHECKING:
     from qr_core.detection import Detection
     from qr_core.generation import LocalGenerator
-    from qr_core.heads import HeadSet
+    from qr_core.heads.sets import HeadSet
     from qr_core.needles import Hidden
 
 
@@ -156,7 +156,7 @@ def _detection(
 ) -> Detection:
     from qr_core.detection import detect_heads
     from qr_core.evaluation.examples import read_examples
-    from qr_core.heads import HeadSet
+    from qr_core.heads.sets import HeadSet
 
     examples, problems = read_examples(data, candidates, depth)
     with _counting("examples") as progress:
@@ -247,7 +247,7 @@ def _counting(what: str) -> Iterator[Any]:
 
 
 def _write_beside(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
-    from qr_core.head_maps import save_png
+    from qr_core.heads.maps import save_png
 
     if report:
         path.with_suffix(".report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -274,7 +274,7 @@ def _depth_png(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
-    from qr_core.head_maps import terminal_map
+    from qr_core.heads.maps import terminal_map
 
     listed = ", ".join(f"{layer}-{head}" for layer, head, _ in heads.heads)
     out.print(f"{len(heads.heads)} heads of {plain(heads.model)} by {heads.criterion}: {listed}", soft_wrap=True)
@@ -306,8 +306,8 @@ def heads_map(
     png: Annotated[Path | None, typer.Option(help="Write a picture instead of printing.")] = None,
 ) -> None:
     """Draw a set's head scores, layers by heads."""
-    from qr_core.head_maps import save_png, terminal_map
-    from qr_core.heads import HeadSet
+    from qr_core.heads.maps import save_png, terminal_map
+    from qr_core.heads.sets import HeadSet
 
     heads = HeadSet.load(name)
     if png is None:
@@ -322,8 +322,8 @@ def heads_compare(
     format_: FormatOption = Format.table,
 ) -> None:
     """Say how much two head sets have in common."""
-    from qr_core.head_maps import compare
-    from qr_core.heads import HeadSet
+    from qr_core.heads.maps import compare
+    from qr_core.heads.sets import HeadSet
 
     found = compare(HeadSet.load(first), HeadSet.load(second))
     if format_ is Format.json:
@@ -354,7 +354,7 @@ def heads_mask_test(
 ) -> None:
     """Ask the model for needles with chosen heads silenced, and with random heads silenced."""
     from qr_core.copying import causal_check
-    from qr_core.heads import HeadSet, HeadShape
+    from qr_core.heads.sets import HeadSet, HeadShape
     from qr_core.selection import Spread
 
     options = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}

@@ -23,7 +23,7 @@ from qr_core.attention import rope
 from qr_core.attention.capture import Capture, capturing
 from qr_core.attention.prefill import prefill
 from qr_core.generation import INSTRUCTION, LocalGenerator
-from qr_core.heads import HeadSet, HeadShape, Provenance
+from qr_core.heads.sets import HeadSet, HeadShape, Provenance
 from qr_core.needles import Hidden
 
 ANSWER_TOKENS = 32

@@ -29,7 +29,7 @@ from qr_core import criteria
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.criteria import Criterion
 from qr_core.errors import InputError
-from qr_core.heads import HeadSet, Provenance
+from qr_core.heads.sets import HeadSet, Provenance
 from qr_core.measuring import Example, Measured, measure, measure_all
 from qr_core.ray_pool import Engine, Workers, on_ray
 from qr_core.scorer import QRScorer

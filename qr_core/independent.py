@@ -26,7 +26,7 @@ from qr_core.attention.prefill import chunk_rows, prefill, probe
 from qr_core.attention.prefix import Prefix, joined
 from qr_core.cache.documents import DocumentCache, Keys
 from qr_core.cache.reads import ReadCache, make_room
-from qr_core.heads import HeadSet
+from qr_core.heads.sets import HeadSet
 from qr_core.model import loading as models
 from qr_core.model.fingerprint import fingerprint
 from qr_core.model.verify_independent import check_independent

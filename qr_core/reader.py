@@ -23,7 +23,7 @@ from qr_core.attention.prefill import prefill, probe_each, suffixes_at_once
 from qr_core.attention.prefix import Prefix
 from qr_core.attention.quantized import QuantizedPrefix, check_options, quantized
 from qr_core.cache.reads import ReadCache, make_room
-from qr_core.heads import HeadSet
+from qr_core.heads.sets import HeadSet
 from qr_core.model import loading as models
 from qr_core.prompts.continuation import Begun, continued
 from qr_core.prompts.joint import Prompt, PromptBuilder

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from qr_core import heads as head_sets
 from qr_core.attention.layers import layers_of, windows_of
 from qr_core.cache.documents import DocumentCache
 from qr_core.cache.reads import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
-from qr_core.heads import HeadSet, HeadShape
+from qr_core.heads.sets import HeadSet, HeadShape
+from qr_core.heads.sets import sets as head_sets
 from qr_core.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.model import loading as models

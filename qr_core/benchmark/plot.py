@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from qr_core.head_maps import matplotlib_figure
+from qr_core.heads.maps import matplotlib_figure
 
 
 def png(report: dict[str, Any]) -> bytes:

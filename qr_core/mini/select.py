@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qr_core import criteria
 from qr_core.detection import detect_heads
-from qr_core.heads import FOLDER_FILE, HeadSet
+from qr_core.heads.sets import FOLDER_FILE, HeadSet
 from qr_core.measuring import Example
 from qr_core.mini.packs import Packs
 from qr_core.scorer import QRScorer

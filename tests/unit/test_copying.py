@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qr_core import ContextLengthError, InputError
 from qr_core.copying import _ask, causal_check, copy_scores, copying_heads, needle_test, random_heads
 from qr_core.generation import INSTRUCTION, LocalGenerator
-from qr_core.heads import HeadShape
+from qr_core.heads.sets import HeadShape
 from qr_core.needles import NEEDLES, Needle, default_haystack, hide, read_needles
 from tests.planted import Planted, tokenizer
 

@@ -14,7 +14,7 @@ from transformers import MistralConfig
 from qr_core import Document, InputError, QRScorer, criteria
 from qr_core.attention.layers import layers_of
 from qr_core.detection import Example, detect_heads, measure
-from qr_core.heads import HeadSet
+from qr_core.heads.sets import HeadSet
 from qr_core.model.loading import ModelSource, load_config
 from qr_core.workfolder import WorkFolder
 from tests.architectures import COMMON, FAMILIES

@@ -13,8 +13,8 @@ from qr_core import HeadSet, HeadSetError, InputError, selection
 from qr_core.criteria import TEMPERATURE
 from qr_core.detection import Detection, Measured
 from qr_core.evaluation.examples import read_examples
-from qr_core.head_maps import compare, save_png, score_grid, terminal_map
-from qr_core.heads import Provenance
+from qr_core.heads.maps import compare, save_png, score_grid, terminal_map
+from qr_core.heads.sets import Provenance
 
 SHAPE = {"layers": 3, "heads": 4, "kv_heads": 4, "hidden": 16}
 CANDIDATES = tuple((layer, head) for layer in range(3) for head in range(4))

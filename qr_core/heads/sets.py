@@ -289,7 +289,7 @@ class HeadSet(_Strict):
 def published() -> dict[str, HeadSet]:
     """The sets that ship with this package, by name."""
     found = {}
-    root = files("qr_core").joinpath("head_sets")
+    root = files("qr_core.heads").joinpath("published")
     for folder in sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.name):
         for file in sorted((f for f in folder.iterdir() if f.name.endswith(".json")), key=lambda f: f.name):
             name = f"{folder.name}/{file.name.removesuffix('.json')}"

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from qr_core.errors import HeadSetError, InputError
-from qr_core.heads import HeadSet
+from qr_core.heads.sets import HeadSet
 
 DARK, BRIGHT = (70, 80, 130), (255, 214, 92)
 """Colours of the lowest and highest score; they differ in lightness, so colour-blind readers see them apart."""

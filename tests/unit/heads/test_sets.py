@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qr_core import HeadSet, HeadSetError, QRScorer
-from qr_core.heads import HeadShape, published, resolve
+from qr_core.heads.sets import HeadShape, published, resolve
 from qr_core.prompts.templates import CHAT_ARGUMENTS
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 
@@ -190,7 +190,7 @@ def test_a_missing_file_names_the_published_sets():
 def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
     path = tmp_path / "heads.json"
     path.write_text(" " * 100)
-    monkeypatch.setattr("qr_core.heads.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("qr_core.heads.sets.MAX_FILE_BYTES", 10)
     with pytest.raises(HeadSetError, match="larger than"):
         HeadSet.load(path)
 

@@ -1,1 +1,0 @@
-"""Published head sets, one JSON file each, with their provenance. Data only: `qr_core.heads` reads them."""
