@@ -21,7 +21,7 @@ from qr_core.types import Document, DocumentLike, Order, Ranking
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qr_core.reader import TokenMasses
+    from qr_core.reading.reader import TokenMasses
     from qr_core.scorer import QRScorer
     from qr_core.windows import Piece
 

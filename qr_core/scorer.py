@@ -22,13 +22,13 @@ from qr_core.errors import InputError
 from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads.sets import HeadSet, HeadShape
 from qr_core.heads.sets import sets as head_sets
-from qr_core.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.model import loading as models
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, TemplateName
-from qr_core.reader import Reader, TokenMasses
+from qr_core.reading.independent import TOTAL_TOKENS, IndependentReader
+from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.text import pruning
 from qr_core.text.chunking import TextFormat, UnitName
@@ -168,7 +168,7 @@ class QRScorer:
             `chat`, `reference` or `plain`; by default the head set's.
         layout : str, optional
             `joint`: all documents share one prompt, each seeing those before it. `independent`: each is encoded apart,
-            so that cost grows linearly and scores do not depend on order (see `qr_core.independent`). By default the
+            so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). By default the
             head set's; heads found under the other one read less well.
         document_cache : DocumentCache, str or Path, optional
             With the independent layout: where documents' keys and values are kept, or a folder to keep them in

@@ -17,7 +17,7 @@ from qr_core import scoring, windows
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import ContextLengthError
 from qr_core.prompts.joint import Prompt
-from qr_core.reader import Reader, TokenMasses
+from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.types import Document, Order
 from qr_core.windows import Piece, Standing
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qr_core import QRScorer, reader
+from qr_core import QRScorer
 from qr_core.attention import capture, layers, prefill
 from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.model import loading as models
+from qr_core.reading import reader
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order
 from tests.parity.test_golden import CASES, REGULAR

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from qr_core import Document, HeadSetError, InputError, ModelLoadError, QRScorer, independent
+from qr_core import Document, HeadSetError, InputError, ModelLoadError, QRScorer
 from qr_core.attention import layers, prefill, rope
 from qr_core.cache.documents import DocumentCache
 from qr_core.model import verify as trial
 from qr_core.model import verify_independent as independent_trial
+from qr_core.reading import independent
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_model, in_order
 from tests.parity.test_all_classes import TABLE, tiny_config

@@ -80,10 +80,10 @@ def test_a_hundred_queries_are_read_together(loaded, monkeypatch):
 def test_second_and_warm_sides_find_what_was_read_and_the_others_do_not(loaded, monkeypatch):
     """Counted in tokens of documents that run through the model."""
     ran = []
-    import qr_core.independent
-    import qr_core.reader
+    import qr_core.reading.independent
+    import qr_core.reading.reader
 
-    for module in (qr_core.reader, qr_core.independent):
+    for module in (qr_core.reading.reader, qr_core.reading.independent):
         real = module.prefill
 
         def counted(model, ids, *args, real=real, **options):

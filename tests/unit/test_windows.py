@@ -235,7 +235,7 @@ def test_a_long_document_is_read_in_parts(tiny):
 
 
 def test_rank_many_reads_windows_once(monkeypatch):
-    from qr_core import reader
+    from qr_core.reading import reader
 
     lengths = []
     prefill = reader.prefill

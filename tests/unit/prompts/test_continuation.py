@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import Document, QRScorer
-from qr_core import reader as readers
 from qr_core.cache.reads import SHARED
 from qr_core.prompts.continuation import OVERLAP, continued
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import NULL_QUERY
+from qr_core.reading import reader as readers
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
 from tests.unit.prompts.test_joint import TOKENIZERS, builder
 

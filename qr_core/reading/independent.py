@@ -32,7 +32,7 @@ from qr_core.model.fingerprint import fingerprint
 from qr_core.model.verify_independent import check_independent
 from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
 from qr_core.prompts.joint import Prompt
-from qr_core.reader import Reader, TokenMasses
+from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.types import Document
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, Example, HeadSet, HeadSetError, InputError, QRScorer, detect_heads
-from qr_core import independent as independent_module
 from qr_core.cache.documents import DocumentCache
 from qr_core.prompts.independent import IndependentPromptBuilder
+from qr_core.reading import independent as independent_module
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 from tests.unit.prompts.test_joint import TOKENIZERS, controls, hostile, letters, spelled, template_of
 
