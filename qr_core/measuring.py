@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from qr_core import scoring
+from qr_core.ranking import scoring
 from qr_core.ray_pool import left_out
 from qr_core.scorer import QRScorer
 from qr_core.types import Document

@@ -27,15 +27,15 @@ from qr_core.model import loading as models
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, TemplateName
+from qr_core.ranking.rounds import Piece, in_parts, whole_documents
+from qr_core.ranking.survey import Context, Progress, Result, survey_each
+from qr_core.ranking.units import divide
 from qr_core.reading.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.reading.reader import Reader, TokenMasses
-from qr_core.survey import Context, Progress, Result, survey_each
 from qr_core.text import pruning
 from qr_core.text.chunking import TextFormat, UnitName
 from qr_core.text.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
-from qr_core.units import divide
-from qr_core.windows import Piece, in_parts, whole_documents
 from qr_core.worker import Worker
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class QRScorer:
         filter_tokens : bool
             Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
         max_prompt_tokens : int, optional
-            Longer input is read in windows of so many tokens (see `qr_core.windows`); at most the model's context,
+            Longer input is read in windows of so many tokens (see `qr_core.ranking.rounds`); at most the model's context,
             which is also the default, unless the head set names a shorter length. With the independent layout only
             positions are limited by the context (instruction, longest document, query); tokens are by this, by
             default the length that a head set of this layout names, or 131,072.

@@ -86,7 +86,7 @@ class Hit:
     document : Document
     round : int
         Documents that do not fit one prompt are read in windows, and the best of each meet in the next round (see
-        `qr_core.windows`). This is the last round that this document was read in; the highest is the one whose
+        `qr_core.ranking.rounds`). This is the last round that this document was read in; the highest is the one whose
         documents were all scored together. Score and relevance are those of that reading; relevance is lowered where
         it would be above that of a hit ranked higher.
     window : int

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from qr_core import scoring
 from qr_core.attention import rope
 from qr_core.attention.capture import attention
 from qr_core.benchmark.encoders import cross_encoder, dense
 from qr_core.benchmark.subject import Loaded
 from qr_core.benchmark.task import Task
+from qr_core.ranking import scoring
 from qr_core.scorer import QRScorer
 from qr_core.types import Ranking
 

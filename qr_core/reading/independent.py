@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qr_core import scoring
 from qr_core.attention import layers, rope
 from qr_core.attention.capture import Capture
 from qr_core.attention.prefill import chunk_rows, prefill, probe
@@ -32,6 +31,7 @@ from qr_core.model.fingerprint import fingerprint
 from qr_core.model.verify_independent import check_independent
 from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
 from qr_core.prompts.joint import Prompt
+from qr_core.ranking import scoring
 from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.types import Document
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qr_core import scoring
 from qr_core.attention import layers, memory, rope
 from qr_core.attention.prefill import prefill, probe_each, suffixes_at_once
 from qr_core.attention.prefix import Prefix
@@ -28,6 +27,7 @@ from qr_core.model import loading as models
 from qr_core.prompts.continuation import Begun, continued
 from qr_core.prompts.joint import Prompt, PromptBuilder
 from qr_core.prompts.templates import NULL_QUERY
+from qr_core.ranking import scoring
 from qr_core.types import Document
 
 if TYPE_CHECKING:

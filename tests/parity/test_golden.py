@@ -8,9 +8,10 @@ import json
 import pytest
 import torch
 
-from qr_core import HeadSetError, InputError, scoring
+from qr_core import HeadSetError, InputError
 from qr_core.attention.prefill import prefill
 from qr_core.detection import Example, measure
+from qr_core.ranking import scoring
 from tests.helpers import (
     GOLDEN,
     captured_masses,

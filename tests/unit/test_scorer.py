@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from qr_core import ContextLengthError, Document, InputError, QRScorer, scoring
+from qr_core import ContextLengthError, Document, InputError, QRScorer
 from qr_core.attention import prefill
 from qr_core.prompts.templates import NULL_QUERY
+from qr_core.ranking import scoring
 from qr_core.reading import reader
 from tests.architectures import FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order

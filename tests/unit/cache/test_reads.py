@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qr_core import Document, InputError, QRScorer, cache_partition, survey
+from qr_core import Document, InputError, QRScorer, cache_partition
 from qr_core.attention import prefill
 from qr_core.attention.prefix import Prefix
 from qr_core.cache.reads import SHARED, ReadCache
@@ -22,6 +22,7 @@ from qr_core.cache.reads import reads as cache
 from qr_core.chain import ChainOptions
 from qr_core.model import loading as models
 from qr_core.prompts.joint import PromptBuilder
+from qr_core.ranking import survey
 from qr_core.reading import independent
 from qr_core.reading import reader as readers
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order

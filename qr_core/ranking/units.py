@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qr_core.checks import check_one_of, checked_documents
+from qr_core.ranking.rounds import Piece, whole_documents
 from qr_core.text import chunking
 from qr_core.text.chunking import TextFormat, UnitName
 from qr_core.text.pruning import Candidate
 from qr_core.types import Document, DocumentLike
-from qr_core.windows import Piece, whole_documents
 
 if TYPE_CHECKING:
-    from qr_core.survey import Result
+    from qr_core.ranking.survey import Result
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qr_core import scoring
+from qr_core.ranking import scoring
 
 
 def test_calibration_is_float32():

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qr_core import scoring, windows
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import ContextLengthError
 from qr_core.prompts.joint import Prompt
+from qr_core.ranking import rounds as windows
+from qr_core.ranking import scoring
+from qr_core.ranking.rounds import Piece, Standing
 from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.types import Document, Order
-from qr_core.windows import Piece, Standing
 
 Progress = Callable[[int, int], None]
 """Told, as reading goes on, how many tokens were read and about how many there will be."""

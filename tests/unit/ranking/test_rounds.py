@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qr_core import ContextLengthError, Document, InputError, QRScorer, windows
-from qr_core.windows import Piece, Standing, contest, cut_long, expected_tokens, in_parts, pack, whole_documents
+from qr_core import ContextLengthError, Document, InputError, QRScorer
+from qr_core.ranking import rounds as windows
+from qr_core.ranking.rounds import Piece, Standing, contest, cut_long, expected_tokens, in_parts, pack, whole_documents
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 
