@@ -22,10 +22,10 @@ from qr_core.types import Document, Hit, Pruned, Ranking, Span
 from qr_core.version import __version__
 
 if TYPE_CHECKING:
-    from qr_core.detection import detect_heads
+    from qr_core.detection.detect import detect_heads
+    from qr_core.detection.measuring import Example
     from qr_core.generation import ask
     from qr_core.heads.sets import HeadSet
-    from qr_core.measuring import Example
     from qr_core.scorer import QRScorer
 
 __all__ = [
@@ -52,11 +52,11 @@ __all__ = [
 ]
 
 _LATER = {
-    "Example": "qr_core.measuring",
+    "Example": "qr_core.detection.measuring",
     "HeadSet": "qr_core.heads.sets",
     "QRScorer": "qr_core.scorer",
     "ask": "qr_core.generation",
-    "detect_heads": "qr_core.detection",
+    "detect_heads": "qr_core.detection.detect",
 }
 
 

@@ -41,10 +41,10 @@ from qr_core.ray_pool import Workers
 from qr_core.terminal import plain
 
 if TYPE_CHECKING:
-    from qr_core.detection import Detection
+    from qr_core.detection.detect import Detection
+    from qr_core.detection.needles import Hidden
     from qr_core.generation import LocalGenerator
     from qr_core.heads.sets import HeadSet
-    from qr_core.needles import Hidden
 
 
 class CriterionChoice(str, Enum):
@@ -154,7 +154,7 @@ def _detection(
     work: Path,
     **rule: Any,
 ) -> Detection:
-    from qr_core.detection import detect_heads
+    from qr_core.detection.detect import detect_heads
     from qr_core.evaluation.examples import read_examples
     from qr_core.heads.sets import HeadSet
 
@@ -172,7 +172,7 @@ def _detection(
 
 
 def _trade_offs(detection: Detection, seed: int) -> dict[str, Any]:
-    from qr_core import selection
+    from qr_core.detection.detect import selection
 
     half = selection.split_half_overlap(detection, seed=seed)
     return {
@@ -193,8 +193,8 @@ def _copying(
     depths: str,
     options: dict[str, Any],
 ) -> HeadSet:
-    from qr_core.copying import copy_scores, copying_heads
-    from qr_core.detection import default_count
+    from qr_core.detection.copying import copy_scores, copying_heads
+    from qr_core.detection.detect import default_count
 
     generator = _generator(model, options)
     cases = _cases(generator, haystack, needles, tokens, depths)
@@ -216,8 +216,8 @@ def _generator(model: str | None, options: dict[str, Any]) -> LocalGenerator:
 def _cases(
     generator: LocalGenerator, haystack: Path | None, needles: Path | None, tokens: str, depths: str
 ) -> list[Hidden]:
+    from qr_core.detection.needles import NEEDLES, default_haystack, hide, read_needles
     from qr_core.inputs import read_text
-    from qr_core.needles import NEEDLES, default_haystack, hide, read_needles
     from qr_core.text.pruning import counter
 
     text = default_haystack() if haystack is None else read_text(haystack)
@@ -353,9 +353,9 @@ def heads_mask_test(
     format_: FormatOption = Format.table,
 ) -> None:
     """Ask the model for needles with chosen heads silenced, and with random heads silenced."""
-    from qr_core.copying import causal_check
+    from qr_core.detection.copying import causal_check
+    from qr_core.detection.selection import Spread
     from qr_core.heads.sets import HeadSet, HeadShape
-    from qr_core.selection import Spread
 
     options = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
     generator = _generator(model, options)

@@ -217,7 +217,7 @@ def _random(like: QRScorer, settings: Settings) -> list[tuple[str, QRScorer]]:
 
     Where enough are left, those with a sliding window, which do not see a whole joint prompt, are left out.
     """
-    from qr_core.copying import random_heads
+    from qr_core.detection.copying import random_heads
 
     own, shape = _pairs(like), like.heads.config
     near = windows_of(like.reader.layers) if like.layout == "joint" else ()

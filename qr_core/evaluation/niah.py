@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 from qr_core.checks import check_whole_number
+from qr_core.detection.needles import Hidden, Needle, hide
 from qr_core.errors import InputError
 from qr_core.evaluation.work import Expected, Pool, Work
-from qr_core.needles import Hidden, Needle, hide
 from qr_core.text.chunking import passages, units
 from qr_core.text.pruning import Count
 from qr_core.types import Document

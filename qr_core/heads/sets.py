@@ -152,7 +152,7 @@ class HeadSet(_Strict):
     default : bool
         Whether this set is used for its model when none is named.
     provenance : Provenance, optional
-        How `qr_core.detection` found it.
+        How `qr_core.detection.detect` found it.
     """
 
     model: str

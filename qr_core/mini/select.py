@@ -1,4 +1,4 @@
-"""Choose the heads of a trained model with `qr_core.detection`, and whether to calibrate them.
+"""Choose the heads of a trained model with `qr_core.detection.detect`, and whether to calibrate them.
 
 The examples are held-out training questions; they are written beside the model, so that `qrhead detect` can tell what
 other heads, or fewer layers, would do. Writes the head set that the scorer finds in the model's folder. Knows nothing
@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qr_core import criteria
-from qr_core.detection import detect_heads
+from qr_core.detection.detect import criteria, detect_heads
+from qr_core.detection.measuring import Example
 from qr_core.heads.sets import FOLDER_FILE, HeadSet
-from qr_core.measuring import Example
 from qr_core.mini.packs import Packs
 from qr_core.scorer import QRScorer
 from qr_core.types import Document, Layout

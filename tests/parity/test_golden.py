@@ -10,7 +10,7 @@ import torch
 
 from qr_core import HeadSetError, InputError
 from qr_core.attention.prefill import prefill
-from qr_core.detection import Example, measure
+from qr_core.detection.detect import Example, measure
 from qr_core.ranking import scoring
 from tests.helpers import (
     GOLDEN,

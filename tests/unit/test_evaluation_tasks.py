@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qr_core import Document, InputError
+from qr_core.detection.needles import NEEDLES, Needle, default_haystack
 from qr_core.evaluation.clipper import read_clipper
 from qr_core.evaluation.longmemeval import read_longmemeval
 from qr_core.evaluation.multihop import NOT_SAID, read_multihop
 from qr_core.evaluation.niah import needle_grid
 from qr_core.evaluation.work import Expected, Work
-from qr_core.needles import NEEDLES, Needle, default_haystack
 
 HOTPOT = {
     "_id": "h1",

@@ -22,9 +22,9 @@ from torch import Tensor
 from qr_core.attention import rope
 from qr_core.attention.capture import Capture, capturing
 from qr_core.attention.prefill import prefill
+from qr_core.detection.needles import Hidden
 from qr_core.generation import INSTRUCTION, LocalGenerator
 from qr_core.heads.sets import HeadSet, HeadShape, Provenance
-from qr_core.needles import Hidden
 
 ANSWER_TOKENS = 32
 _WORD = re.compile(r"\w+")

@@ -4,7 +4,7 @@
 
 What is kept of an example is one number per head and document (in three forms), never attention matrices. With a work
 folder these numbers are written as they come, so an interrupted run goes on where it stopped, and every criterion,
-depth and sample size can be compared afterwards without reading anything again (see `qr_core.selection`).
+depth and sample size can be compared afterwards without reading anything again (see `qr_core.detection.selection`).
 
 Knows nothing of where examples come from.
 """
@@ -25,12 +25,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from qr_core import criteria
 from qr_core.checks import check_one_of, check_whole_number
-from qr_core.criteria import Criterion
+from qr_core.detection.criteria import Criterion
+from qr_core.detection.detect import criteria
+from qr_core.detection.measuring import Example, Measured, measure, measure_all
 from qr_core.errors import InputError
 from qr_core.heads.sets import HeadSet, Provenance
-from qr_core.measuring import Example, Measured, measure, measure_all
 from qr_core.ray_pool import Engine, Workers, on_ray
 from qr_core.scorer import QRScorer
 from qr_core.version import __version__

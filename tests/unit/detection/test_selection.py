@@ -9,9 +9,9 @@ import random
 import pytest
 import torch
 
-from qr_core import HeadSet, HeadSetError, InputError, selection
-from qr_core.criteria import TEMPERATURE
-from qr_core.detection import Detection, Measured
+from qr_core import HeadSet, HeadSetError, InputError
+from qr_core.detection.criteria import TEMPERATURE
+from qr_core.detection.detect import Detection, Measured, selection
 from qr_core.evaluation.examples import read_examples
 from qr_core.heads.maps import compare, save_png, score_grid, terminal_map
 from qr_core.heads.sets import Provenance

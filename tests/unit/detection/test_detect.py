@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MistralConfig
 
-from qr_core import Document, InputError, QRScorer, criteria
+from qr_core import Document, InputError, QRScorer
 from qr_core.attention.layers import layers_of
-from qr_core.detection import Example, detect_heads, measure
+from qr_core.detection.detect import Example, criteria, detect_heads, measure
 from qr_core.heads.sets import HeadSet
 from qr_core.model.loading import ModelSource, load_config
 from qr_core.workfolder import WorkFolder
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_identical_file(planted, tmp_pa
         detect_heads(planted[0], EXAMPLES, work=tmp_path / "part", progress=stop, **options)
     (tmp_path / "part" / "000001.safetensors").write_bytes(b"half a file")
     read = []
-    monkeypatch.setattr("qr_core.detection.measure", lambda scorer, e: read.append(e.id) or measure(scorer, e))
+    monkeypatch.setattr("qr_core.detection.detect.measure", lambda scorer, e: read.append(e.id) or measure(scorer, e))
     again = detect_heads(planted[0], EXAMPLES, work=tmp_path / "part", **options)
     assert len(read) == 7  # 10, less 4 done, plus the damaged one
     again.heads.save(tmp_path / "again.json")

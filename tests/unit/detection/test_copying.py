@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, InputError
-from qr_core.copying import _ask, causal_check, copy_scores, copying_heads, needle_test, random_heads
+from qr_core.detection.copying import _ask, causal_check, copy_scores, copying_heads, needle_test, random_heads
+from qr_core.detection.needles import NEEDLES, Needle, default_haystack, hide, read_needles
 from qr_core.generation import INSTRUCTION, LocalGenerator
 from qr_core.heads.sets import HeadShape
-from qr_core.needles import NEEDLES, Needle, default_haystack, hide, read_needles
 from tests.planted import Planted, tokenizer
 
 HAYSTACK = "The oven is lit at five. Bread is baked on every day of the week. The baker goes home at noon."
