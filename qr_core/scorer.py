@@ -19,7 +19,7 @@ from qr_core.cache.documents import DocumentCache
 from qr_core.cache.reads import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.errors import InputError
-from qr_core.explain import MOST_DOCUMENTS, Explanation, explain
+from qr_core.explain.explanation import MOST_DOCUMENTS, Explanation, explain
 from qr_core.heads.sets import HeadSet, HeadShape
 from qr_core.heads.sets import sets as head_sets
 from qr_core.mini import EMBEDDED_NAME, embedded_model
@@ -499,7 +499,7 @@ class QRScorer:
     def explain(
         self, query: str, documents: Iterable[DocumentLike], *, top_k: int = MOST_DOCUMENTS, order: Order = "given"
     ) -> Explanation:
-        """Rank `documents` and say which words drew the attention; see `qr_core.explain`."""
+        """Rank `documents` and say which words drew the attention; see `qr_core.explain.explanation`."""
         return explain(self, query, documents, top_k=top_k, order=order)
 
     async def arank(

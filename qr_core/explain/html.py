@@ -16,7 +16,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from qr_core.explain import WORD, ExplainedDocument, Explanation
+from qr_core.explain.explanation import WORD, ExplainedDocument, Explanation
 
 DIGITS = 3
 """Significant digits of the masses in a page."""
@@ -28,7 +28,7 @@ NAME_CHARACTERS = 80
 
 def page(found: Explanation) -> str:
     """The page, as HTML."""
-    beside = files("qr_core.explain_page")
+    beside = files("qr_core.explain.page")
     style, script = (beside.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; base-uri 'none'"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from qr_core.explain import ExplainedDocument, Explanation
+from qr_core.explain.explanation import ExplainedDocument, Explanation
 from qr_core.terminal import plain
 
 AROUND = 2

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from qr_core import Document, QRScorer
-from qr_core.explain import Explanation
+from qr_core.explain.explanation import Explanation
 from tests.helpers import GOLDEN
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> & <b>bold</b>"

@@ -80,7 +80,7 @@ class Explanation:
 
     def to_html(self) -> str:
         """One page that needs nothing else: no network, no other file."""
-        from qr_core.explain_html import page
+        from qr_core.explain.html import page
 
         return page(self)
 
@@ -90,13 +90,13 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """For notebooks: the page in a frame of its own, which cannot reach the notebook."""
-        from qr_core.explain_html import frame
+        from qr_core.explain.html import frame
 
         return frame(self)
 
     def show(self, console: Console | None = None, words: int = 12) -> None:
         """Print the ranking to a terminal, with each document's `words` strongest words and what stands around them."""
-        from qr_core.explain_terminal import show
+        from qr_core.explain.terminal import show
 
         show(self, console, words)
 
