@@ -44,9 +44,9 @@ from qr_core.cli_detect import detect, heads_compare, heads_map, heads_mask_test
 from qr_core.cli_explain import explain
 from qr_core.cli_rank_many import rank_many
 from qr_core.cli_serve import serve
+from qr_core.display.terminal import plain, show_ranking
 from qr_core.errors import QRHeadError
 from qr_core.evaluation.cli import evaluate
-from qr_core.terminal import plain, show_ranking
 from qr_core.version import __version__
 
 app = typer.Typer(

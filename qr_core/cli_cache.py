@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from qr_core.cli_common import Format, FormatOption, out, print_json
-from qr_core.terminal import plain
+from qr_core.display.terminal import plain
 
 cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Folders of encoded documents.")
 Folder = Annotated[Path, typer.Argument(help="A folder given as --document-cache.")]

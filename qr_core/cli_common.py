@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from qr_core.display.terminal import plain
 from qr_core.errors import InputError
-from qr_core.terminal import plain
 from qr_core.types import Document
 
 if TYPE_CHECKING:

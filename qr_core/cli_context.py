@@ -31,8 +31,8 @@ from qr_core.cli_common import (
     print_json,
     reading,
 )
+from qr_core.display.terminal import plain, safe_lines
 from qr_core.errors import InputError
-from qr_core.terminal import plain, safe_lines
 
 
 class UnitChoice(str, Enum):

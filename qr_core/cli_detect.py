@@ -36,9 +36,9 @@ from qr_core.cli_common import (
     out,
     print_json,
 )
+from qr_core.display.terminal import plain
 from qr_core.errors import InputError
 from qr_core.ray_pool import Workers
-from qr_core.terminal import plain
 
 if TYPE_CHECKING:
     from qr_core.detection.detect import Detection

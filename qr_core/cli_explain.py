@@ -28,8 +28,8 @@ from qr_core.cli_common import (
     out,
     print_json,
 )
+from qr_core.display.terminal import plain
 from qr_core.errors import InputError
-from qr_core.terminal import plain
 
 
 def explain(

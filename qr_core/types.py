@@ -148,7 +148,7 @@ class Ranking(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from qr_core.notebook import ranking_html
+        from qr_core.display.notebook import ranking_html
 
         return ranking_html(self)
 
@@ -240,7 +240,7 @@ class Pruned:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from qr_core.notebook import pruned_html
+        from qr_core.display.notebook import pruned_html
 
         return pruned_html(self)
 

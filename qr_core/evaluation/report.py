@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.checks import encodable
+from qr_core.display.terminal import plain
 from qr_core.evaluation import plots
 from qr_core.evaluation.evaluate import Results
 from qr_core.evaluation.runner import file_name
 from qr_core.evaluation.show import measures_of
 from qr_core.evaluation.trec import write_qrels, write_run
 from qr_core.evaluation.work import Work
-from qr_core.terminal import plain
 from qr_core.workfolder import refuse_links
 
 STYLE = (

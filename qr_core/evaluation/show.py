@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from qr_core.terminal import plain
+from qr_core.display.terminal import plain
 
 
 def measures_of(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
+from qr_core.display.terminal import plain
 from qr_core.explain.explanation import ExplainedDocument, Explanation
-from qr_core.terminal import plain
 
 AROUND = 2
 """Words shown before and after a strong one."""

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from qr_core import Document, InputError
+from qr_core.display.terminal import plain
 from qr_core.inputs import read_documents, read_folder
-from qr_core.terminal import plain
 
 
 def test_json_lines(tmp_path):
