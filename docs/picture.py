@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from qr_core import QRScorer
-from qr_core.inputs import documents_from_json_lines
+from qr_core.files.inputs import documents_from_json_lines
 
 QUESTION = "What does the amber light on the router mean?"
 PICTURE = Path(__file__).parent / "images" / "explanation.png"

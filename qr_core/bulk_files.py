@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from qr_core.errors import InputError
-from qr_core.workfolder import WorkFolder
+from qr_core.files.workfolder import WorkFolder
 
 MOST_BYTES = 32 * 2**20
 """A part ends sooner when its jobs are longer than this."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from qr_core.checks import encodable
 from qr_core.errors import InputError
-from qr_core.evaluation.trec import word
+from qr_core.files.trec import word
 
 Row = Mapping[str, Any]
 BulkFormat = Literal["parquet", "jsonl", "trec"]

@@ -168,7 +168,7 @@ def heads_show(name: Annotated[str, typer.Argument(help="A published set or a he
 @app.command()
 def demo() -> None:
     """Rank twenty sample support articles, and prune a house manual, with the embedded model."""
-    from qr_core.inputs import documents_from_json_lines
+    from qr_core.files.inputs import documents_from_json_lines
 
     samples = files("qr_core.demo")
     documents = documents_from_json_lines(samples.joinpath("articles.jsonl").read_text("utf-8"), "articles.jsonl")

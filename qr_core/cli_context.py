@@ -91,7 +91,7 @@ def prune(
     format_: FormatOption = Format.table,
 ) -> None:
     """Print the parts of a text that matter for a query, in their order."""
-    from qr_core.inputs import read_source
+    from qr_core.files.inputs import read_source
     from qr_core.model.loading import ModelSource, load_tokenizer
     from qr_core.text.pruning import Budget
 
@@ -168,7 +168,7 @@ def ask(
     answers itself; the embedded model is too small to answer sensibly.
     """
     from qr_core import generation
-    from qr_core.inputs import read_source
+    from qr_core.files.inputs import read_source
 
     text = read_source(file)
     scorer = make_scorer(

@@ -217,7 +217,7 @@ def _cases(
     generator: LocalGenerator, haystack: Path | None, needles: Path | None, tokens: str, depths: str
 ) -> list[Hidden]:
     from qr_core.detection.needles import NEEDLES, default_haystack, hide, read_needles
-    from qr_core.inputs import read_text
+    from qr_core.files.inputs import read_text
     from qr_core.text.pruning import counter
 
     text = default_haystack() if haystack is None else read_text(haystack)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from qr_core.inputs import documents_from_json_lines
+from qr_core.files.inputs import documents_from_json_lines
 from qr_core.text.chunking import units
 from qr_core.types import Document
 

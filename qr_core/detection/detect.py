@@ -30,11 +30,11 @@ from qr_core.detection.criteria import Criterion
 from qr_core.detection.detect import criteria
 from qr_core.detection.measuring import Example, Measured, measure, measure_all
 from qr_core.errors import InputError
+from qr_core.files.workfolder import WorkFolder
 from qr_core.heads.sets import HeadSet, Provenance
 from qr_core.ray_pool import Engine, Workers, on_ray
 from qr_core.scorer import QRScorer
 from qr_core.version import __version__
-from qr_core.workfolder import WorkFolder
 
 NUM_HEADS = 16
 """As in the paper for models below 10B parameters."""

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from qr_core.errors import InputError
-from qr_core.inputs import documents_from_json_lines, json_lines, read_text
+from qr_core.files.inputs import documents_from_json_lines, json_lines, read_text
 from qr_core.text.chunking import units
 from qr_core.text.pruning import Count
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from qr_core.errors import InputError
 from qr_core.evaluation.work import Pool
-from qr_core.inputs import json_lines, read_text
+from qr_core.files.inputs import json_lines, read_text
 from qr_core.types import Document
 
 

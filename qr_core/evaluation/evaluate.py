@@ -20,11 +20,11 @@ from qr_core.evaluation.provenance import fingerprint, versions
 from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
 from qr_core.evaluation.work import Pool, Work
+from qr_core.files.workfolder import WorkFolder, refuse_links
 from qr_core.mini import embedded_model
 from qr_core.model.loading import ModelSource, load_tokenizer
 from qr_core.text.pruning import Count
 from qr_core.text.pruning import counter as token_counter
-from qr_core.workfolder import WorkFolder, refuse_links
 
 Elsewhere = Callable[[Sequence[Entry], Sequence[Pool], Mapping[str, Journal], Track], Mapping[str, Found]]
 """Lets some of the systems do the work outside this process; what they found, by name."""

@@ -20,7 +20,7 @@ from qr_core.detection.measuring import Example
 from qr_core.errors import InputError
 from qr_core.evaluation.beir import BeirSet, read_beir, read_candidates
 from qr_core.evaluation.longcontext import read_long_contexts
-from qr_core.inputs import json_lines, read_text
+from qr_core.files.inputs import json_lines, read_text
 from qr_core.types import Document, as_document
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
-from qr_core.inputs import MOST_BYTES
-from qr_core.workfolder import WorkFolder
+from qr_core.files.inputs import MOST_BYTES
+from qr_core.files.workfolder import WorkFolder
 
 
 class Journal:

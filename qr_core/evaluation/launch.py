@@ -23,8 +23,8 @@ from qr_core.evaluation.report import write_report
 from qr_core.evaluation.runner import Handle
 from qr_core.evaluation.tasks import Choice, Task, read_work
 from qr_core.evaluation.work import Work
+from qr_core.files.inputs import read_text
 from qr_core.generation import Generator, generator_of
-from qr_core.inputs import read_text
 from qr_core.ray_pool import Workers
 
 

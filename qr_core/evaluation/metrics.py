@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from qr_core.errors import InputError
-from qr_core.evaluation.trec import word
 from qr_core.evaluation.work import Qrels
+from qr_core.files.trec import word
 
 MEASURES = {
     "beir": ("nDCG@10", "R@5"),

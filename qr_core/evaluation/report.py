@@ -27,9 +27,9 @@ from qr_core.evaluation import plots
 from qr_core.evaluation.evaluate import Results
 from qr_core.evaluation.runner import file_name
 from qr_core.evaluation.show import measures_of
-from qr_core.evaluation.trec import write_qrels, write_run
 from qr_core.evaluation.work import Work
-from qr_core.workfolder import refuse_links
+from qr_core.files.trec import write_qrels, write_run
+from qr_core.files.workfolder import refuse_links
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"

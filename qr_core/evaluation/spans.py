@@ -18,7 +18,7 @@ from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError
 from qr_core.evaluation.systems import System
 from qr_core.evaluation.work import Pool
-from qr_core.inputs import read_text
+from qr_core.files.inputs import read_text
 from qr_core.scorer import QRScorer
 from qr_core.text.chunking import units
 from qr_core.text.pruning import Budget, Candidate, Rendering, select

@@ -164,7 +164,7 @@ def _other(task: Task, data: Path | None, choice: Choice, with_answers: bool, co
         return read_multihop(data)
     from qr_core.detection.needles import NEEDLES, default_haystack, read_needles
     from qr_core.evaluation.niah import needle_grid
-    from qr_core.inputs import read_text
+    from qr_core.files.inputs import read_text
 
     haystack = default_haystack() if data is None else read_text(data)
     needles = NEEDLES if choice.needles is None else read_needles(choice.needles)

@@ -15,7 +15,7 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qr_core.errors import InputError
-from qr_core.inputs import read_text
+from qr_core.files.inputs import read_text
 from qr_core.server.answers import Refusal
 from qr_core.server.record import Record, path_of
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qr_core import InputError
 from qr_core.evaluation import metrics
-from qr_core.evaluation.trec import word, write_qrels, write_run
+from qr_core.files.trec import word, write_qrels, write_run
 
 # Equal scores go by id, descending, so the list is b a c e d; grades in that order 0 (not judged), 3, 1, 2, 0.
 RUN = {"q": {"a": 2.0, "b": 2.0, "c": 1.0, "d": 0.5, "e": 0.5}, "r": {"x": 3.0, "y": 2.0, "z": 1.0}}

@@ -20,8 +20,8 @@ import qr_core
 from qr_core import Example, InputError, ModelLoadError, QRScorer, detect_heads
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.runner import file_name
-from qr_core.inputs import read_documents, read_folder, read_text
-from qr_core.workfolder import WorkFolder
+from qr_core.files.inputs import read_documents, read_folder, read_text
+from qr_core.files.workfolder import WorkFolder
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
 
 ROOT = Path(qr_core.__file__).parents[1]
@@ -50,7 +50,7 @@ def test_nothing_is_unpickled_or_evaluated():
 
 
 def test_a_packed_bomb_is_refused_early(tmp_path, monkeypatch):
-    monkeypatch.setattr("qr_core.inputs.UNPACKED_BYTES", 2**20)
+    monkeypatch.setattr("qr_core.files.inputs.UNPACKED_BYTES", 2**20)
     bomb = tmp_path / "docs.txt.gz"
     bomb.write_bytes(gzip.compress(b"a" * 2**25))
     assert bomb.stat().st_size * 100 < 2**25
@@ -61,7 +61,7 @@ def test_a_packed_bomb_is_refused_early(tmp_path, monkeypatch):
 
 
 def test_text_that_packs_well_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("qr_core.inputs.UNPACKED_BYTES", 2**10)
+    monkeypatch.setattr("qr_core.files.inputs.UNPACKED_BYTES", 2**10)
     text = "\n".join(f"{n} The tide turns at six, and the ferry leaves at {n % 24}." for n in range(2000))
     (tmp_path / "docs.txt.gz").write_bytes(gzip.compress(text.encode()))
     assert len(read_documents(str(tmp_path / "docs.txt.gz"))) == 2000
@@ -69,7 +69,7 @@ def test_text_that_packs_well_is_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["docs.txt", "docs.txt.gz"])
 def test_a_file_beyond_the_bound_is_refused(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("qr_core.inputs.MOST_BYTES", 1000)
+    monkeypatch.setattr("qr_core.files.inputs.MOST_BYTES", 1000)
     for size, fits in ((1000, True), (1001, False)):
         raw = b"a" * size
         (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
@@ -91,9 +91,9 @@ def test_sizes_in_a_work_folder_are_bounded(tmp_path, monkeypatch):
     folder = WorkFolder(tmp_path, {"a": 1})
     folder.save(0, {"raw": torch.zeros(4)})
     assert folder.load(0) is not None
-    monkeypatch.setattr("qr_core.workfolder.ITEM_BYTES", 10)
+    monkeypatch.setattr("qr_core.files.workfolder.ITEM_BYTES", 10)
     assert folder.load(0) is None
-    monkeypatch.setattr("qr_core.workfolder.NOTE_BYTES", 3)
+    monkeypatch.setattr("qr_core.files.workfolder.NOTE_BYTES", 3)
     with pytest.raises(InputError, match="more than 3 bytes"):
         WorkFolder(tmp_path, {"a": 1})
     (tmp_path / "run").mkdir()

@@ -14,9 +14,9 @@ from transformers import MistralConfig
 from qr_core import Document, InputError, QRScorer
 from qr_core.attention.layers import layers_of
 from qr_core.detection.detect import Example, criteria, detect_heads, measure
+from qr_core.files.workfolder import WorkFolder
 from qr_core.heads.sets import HeadSet
 from qr_core.model.loading import ModelSource, load_config
-from qr_core.workfolder import WorkFolder
 from tests.architectures import COMMON, FAMILIES
 from tests.planted import Planted
 

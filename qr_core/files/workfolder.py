@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from qr_core.errors import InputError
-from qr_core.inputs import read_text
+from qr_core.files.inputs import read_text
 
 NOTE_BYTES = 16 * 2**20
 ITEM_BYTES = 2**30

@@ -9,7 +9,7 @@ import pytest
 
 from qr_core import Document, InputError
 from qr_core.display.terminal import plain
-from qr_core.inputs import read_documents, read_folder
+from qr_core.files.inputs import read_documents, read_folder
 
 
 def test_json_lines(tmp_path):
