@@ -38,7 +38,7 @@ from qr_core.cli_common import (
 )
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError
-from qr_core.ray_pool import Workers
+from qr_core.parallel.pool import Workers
 
 if TYPE_CHECKING:
     from qr_core.detection.detect import Detection

@@ -76,7 +76,7 @@ def rank_many(
 ) -> None:
     """Rank a file of jobs, each a query with its documents, into a folder. A job that fails has an error instead."""
     from qr_core.distributed import rank_file
-    from qr_core.ray_pool import Workers
+    from qr_core.parallel.pool import Workers
 
     scorer = {
         "model": model,

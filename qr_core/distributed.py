@@ -19,7 +19,7 @@ from qr_core.bulk_files import Done, JobFile, OutputFolder, Part, job_record, op
 from qr_core.bulk_formats import BulkFormat, parquet, trec_id
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
-from qr_core.ray_pool import Engine, Workers, left_out, on_ray
+from qr_core.parallel.pool import Engine, Workers, left_out, on_ray
 from qr_core.types import Order
 from qr_core.version import __version__
 

@@ -24,6 +24,7 @@ from qr_core.heads.sets import HeadSet, HeadShape
 from qr_core.heads.sets import sets as head_sets
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.model import loading as models
+from qr_core.parallel.worker import Worker
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, TemplateName
@@ -36,7 +37,6 @@ from qr_core.text import pruning
 from qr_core.text.chunking import TextFormat, UnitName
 from qr_core.text.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
-from qr_core.worker import Worker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -32,7 +32,7 @@ from qr_core.detection.measuring import Example, Measured, measure, measure_all
 from qr_core.errors import InputError
 from qr_core.files.workfolder import WorkFolder
 from qr_core.heads.sets import HeadSet, Provenance
-from qr_core.ray_pool import Engine, Workers, on_ray
+from qr_core.parallel.pool import Engine, Workers, on_ray
 from qr_core.scorer import QRScorer
 from qr_core.version import __version__
 
@@ -137,7 +137,7 @@ def detect_heads(
         Called with the number of examples done, and of all.
     engine : str
         Who measures: `local`, this process, or `ray`, workers that load the model for themselves (see
-        `qr_core.ray_pool`).
+        `qr_core.parallel.pool`).
     workers : Workers, optional
         For Ray.
     options

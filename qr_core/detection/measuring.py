@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from qr_core.files.workfolder import WorkFolder
+from qr_core.parallel.pool import left_out
 from qr_core.ranking import scoring
-from qr_core.ray_pool import left_out
 from qr_core.scorer import QRScorer
 from qr_core.types import Document
 

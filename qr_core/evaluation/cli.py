@@ -37,7 +37,7 @@ from qr_core.display.terminal import plain
 from qr_core.errors import InputError
 from qr_core.evaluation.show import show
 from qr_core.evaluation.tasks import Choice, PoolOrder, Task
-from qr_core.ray_pool import Workers
+from qr_core.parallel.pool import Workers
 
 DATA, SYSTEMS, ABLATIONS, GENERATION, RESULTS = "Data", "Systems", "Ablations", "Generation", "Results"
 

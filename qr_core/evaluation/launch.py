@@ -25,7 +25,7 @@ from qr_core.evaluation.tasks import Choice, Task, read_work
 from qr_core.evaluation.work import Work
 from qr_core.files.inputs import read_text
 from qr_core.generation import Generator, generator_of
-from qr_core.ray_pool import Workers
+from qr_core.parallel.pool import Workers
 
 
 @dataclass(frozen=True)

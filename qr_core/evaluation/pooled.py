@@ -17,7 +17,7 @@ from qr_core.evaluation.lineup import Entry, Settings, attention_entry
 from qr_core.evaluation.replies import Track
 from qr_core.evaluation.runner import Found, Handle, run
 from qr_core.evaluation.work import Pool
-from qr_core.ray_pool import RETRIES, Workers, on_ray
+from qr_core.parallel.pool import RETRIES, Workers, on_ray
 
 Item = tuple[str, list[Pool]]
 """A system's name, and queries over the same documents."""

@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from qr_core import ModelLoadError, distributed, ray_pool
+from qr_core import ModelLoadError, distributed
 from qr_core.bulk import Ranker
 from qr_core.distributed import rank_file
 from qr_core.errors import StoppedError
-from qr_core.ray_pool import Workers
+from qr_core.parallel import pool as ray_pool
+from qr_core.parallel.pool import Workers
 from tests.helpers import GOLDEN
 
 ray = pytest.importorskip("ray")

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from qr_core import detect_heads
-from qr_core.ray_pool import Workers
+from qr_core.parallel.pool import Workers
 from tests.helpers import GOLDEN
 from tests.unit.detection.test_detect import example
 from tests.unit.test_evaluate import TINY, scores_of, timeless, write_beir

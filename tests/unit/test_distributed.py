@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qr_core import InputError, NonFiniteError, QRScorer, bulk, ray_pool
+from qr_core import InputError, NonFiniteError, QRScorer, bulk
 from qr_core.bulk_files import opened, read_part
 from qr_core.distributed import rank_file
 from qr_core.errors import StoppedError
-from qr_core.ray_pool import Workers
+from qr_core.parallel import pool as ray_pool
+from qr_core.parallel.pool import Workers
 from tests.helpers import GOLDEN
 
 SCORER = {"model": str(GOLDEN / "tiny-llama"), "heads": "2-1,3-4", "template": "plain", "device": "cpu"}

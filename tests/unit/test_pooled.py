@@ -15,7 +15,7 @@ from qr_core.evaluation import pooled
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.systems import attention_system
 from qr_core.evaluation.work import Pool
-from qr_core.ray_pool import Workers, on_ray
+from qr_core.parallel.pool import Workers, on_ray
 from tests.helpers import GOLDEN
 from tests.unit.detection.test_detect import EXAMPLES
 from tests.unit.test_evaluate import QUERIES, TINY, scores_of, timeless, write_beir
