@@ -75,7 +75,7 @@ def rank_many(
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Rank a file of jobs, each a query with its documents, into a folder. A job that fails has an error instead."""
-    from qr_core.distributed import rank_file
+    from qr_core.bulk.run import rank_file
     from qr_core.parallel.pool import Workers
 
     scorer = {

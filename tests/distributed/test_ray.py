@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from qr_core import ModelLoadError, distributed
-from qr_core.bulk import Ranker
-from qr_core.distributed import rank_file
+from qr_core import ModelLoadError
+from qr_core.bulk.ranker import Ranker
+from qr_core.bulk.ranker import run as distributed
+from qr_core.bulk.run import rank_file
 from qr_core.errors import StoppedError
 from qr_core.parallel import pool as ray_pool
 from qr_core.parallel.pool import Workers

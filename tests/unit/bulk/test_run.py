@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qr_core import InputError, NonFiniteError, QRScorer, bulk
-from qr_core.bulk_files import opened, read_part
-from qr_core.distributed import rank_file
+from qr_core import InputError, NonFiniteError, QRScorer
+from qr_core.bulk.files import opened, read_part
+from qr_core.bulk.ranker import ranker as bulk
+from qr_core.bulk.run import rank_file
 from qr_core.errors import StoppedError
 from qr_core.parallel import pool as ray_pool
 from qr_core.parallel.pool import Workers

@@ -120,7 +120,7 @@ def opened(source: Path, part_size: int, scanned: Scanned | None = None) -> Iter
 
 def _as_lines(source: Path, path: Path, named: Path) -> Path:
     """A Parquet file's rows as JSON lines; a value that JSON has no form for becomes a line that is not valid."""
-    from qr_core.bulk_formats import parquet
+    from qr_core.bulk.formats import parquet
 
     pq = parquet()
     try:

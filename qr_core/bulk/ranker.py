@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qr_core.bulk_files import Done, Part
-from qr_core.bulk_formats import BulkFormat, Row, rendered, trec_id
+from qr_core.bulk.files import Done, Part
+from qr_core.bulk.formats import BulkFormat, Row, rendered, trec_id
 from qr_core.checks import checked_documents, checked_query
 from qr_core.errors import InputError, ModelLoadError, QRHeadError, StoppedError
 from qr_core.types import Document, Order, Ranking

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qr_core.bulk import Options, Ranker
-from qr_core.bulk_files import Done, JobFile, OutputFolder, Part, job_record, opened, read_part
-from qr_core.bulk_formats import BulkFormat, parquet, trec_id
+from qr_core.bulk.files import Done, JobFile, OutputFolder, Part, job_record, opened, read_part
+from qr_core.bulk.formats import BulkFormat, parquet, trec_id
+from qr_core.bulk.ranker import Options, Ranker
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
 from qr_core.parallel.pool import Engine, Workers, left_out, on_ray
