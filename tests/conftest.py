@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
 from qr_core.cache.reads import SHARED
-from qr_core.cli import main
+from qr_core.cli.main import main
 from qr_core.generation import EndpointGenerator
 from tests.helpers import strict
 from tests.stub_endpoint import serving

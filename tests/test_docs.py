@@ -25,7 +25,7 @@ import pytest
 import typer.main
 
 import qr_core
-from qr_core.cli import app
+from qr_core.cli.main import app
 from qr_core.mini import embedded_model
 from tests.stub_endpoint import serving
 

@@ -67,7 +67,7 @@ def test_metadata(wheel):
     assert "License-Expression: Apache-2.0\n" in text
     assert "Requires-Python: >=3.10\n" in text
     assert f"{NAME}.dist-info/licenses/LICENSE" in wheel.namelist()
-    assert wheel.read(f"{NAME}.dist-info/entry_points.txt").decode().strip().endswith("qrhead = qr_core.cli:main")
+    assert wheel.read(f"{NAME}.dist-info/entry_points.txt").decode().strip().endswith("qrhead = qr_core.cli.main:main")
 
 
 IN_SDIST = (

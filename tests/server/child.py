@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from tests.helpers import GOLDEN
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,3-4", "--template", "plain", "--device", "cpu"]
-COMMAND = [sys.executable, "-m", "qr_core.cli", "serve", "--port", "0", *TINY]
+COMMAND = [sys.executable, "-m", "qr_core.cli.main", "serve", "--port", "0", *TINY]
 
 
 class Child:

@@ -152,7 +152,7 @@ def test_without_the_extra_one_line_names_it(tmp_path):
         "import sys\n"
         "sys.modules['fastapi'] = None\n"
         "sys.argv = ['qrhead', 'serve']\n"
-        "from qr_core.cli import main\n"
+        "from qr_core.cli.main import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

@@ -515,7 +515,7 @@ def hostile(tmp_path_factory):
     """The folder of a report on data that is all markup."""
     from typer.testing import CliRunner
 
-    from qr_core.cli import app
+    from qr_core.cli.main import app
 
     folder = tmp_path_factory.mktemp("hostile")
     name = HOSTILE.replace("/", "%")

@@ -277,7 +277,14 @@ def test_a_killed_run_goes_on(evaluated, memories, stub, judge_stub, tmp_path):
         args[args.index(judge_stub.url)] = ranker.url
         args += ["--judge", judge_stub.url]
         stub.script = [(200, reads, 0)] * 3 + [(200, reads, 30)]
-        command = [sys.executable, "-c", "from qr_core.cli import main; main()", *args, "--out", str(tmp_path / "out")]
+        command = [
+            sys.executable,
+            "-c",
+            "from qr_core.cli.main import main; main()",
+            *args,
+            "--out",
+            str(tmp_path / "out"),
+        ]
         child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 120
         while len(stub.seen) < 4 and child.poll() is None and time.monotonic() < deadline:

@@ -32,7 +32,7 @@ def test_docstring_example():
 
 def test_core_imports_neither_framework():
     code = (
-        "import qr_core, qr_core.cli, sys\n"
+        "import qr_core, qr_core.cli.main, sys\n"
         "print([m for m in sys.modules if m.startswith(('langchain', 'llama_index'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

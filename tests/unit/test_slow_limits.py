@@ -23,7 +23,7 @@ def qrhead(*args: str, gibibytes: int) -> tuple[dict, float, float]:
         resource.setrlimit(resource.RLIMIT_DATA, (gibibytes * 2**30, gibibytes * 2**30))
 
     clock = time.perf_counter()
-    command = [sys.executable, "-m", "qr_core.cli", *args, "--format", "json"]
+    command = [sys.executable, "-m", "qr_core.cli.main", *args, "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, preexec_fn=bound)
     assert done.returncode == 0, done.stderr
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from qr_core.cli_common import (
+from qr_core.cli.common import (
     CpusPerWorker,
     Device,
     Dtype,

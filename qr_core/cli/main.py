@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from qr_core.cli_bench import bench
-from qr_core.cli_cache import cache_app
-from qr_core.cli_common import (
+from qr_core.cli.bench import bench
+from qr_core.cli.cache import cache_app
+from qr_core.cli.common import (
     Device,
     DocumentCacheOption,
     DocumentOrder,
@@ -39,14 +39,14 @@ from qr_core.cli_common import (
     print_json,
     reading,
 )
-from qr_core.cli_context import ask, prune
-from qr_core.cli_detect import detect, heads_compare, heads_map, heads_mask_test
-from qr_core.cli_explain import explain
-from qr_core.cli_rank_many import rank_many
-from qr_core.cli_serve import serve
+from qr_core.cli.context import ask, prune
+from qr_core.cli.detect import detect, heads_compare, heads_map, heads_mask_test
+from qr_core.cli.evaluate import evaluate
+from qr_core.cli.explain import explain
+from qr_core.cli.rank_many import rank_many
+from qr_core.cli.serve import serve
 from qr_core.display.terminal import plain, show_ranking
 from qr_core.errors import QRHeadError
-from qr_core.evaluation.cli import evaluate
 from qr_core.version import __version__
 
 app = typer.Typer(

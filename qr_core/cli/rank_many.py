@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from qr_core.cli_common import (
+from qr_core.cli.common import (
     CpusPerWorker,
     Device,
     DeviceMap,

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from qr_core.cli_common import Device, Dtype, Format, FormatOption, Window, err, out, print_json
+from qr_core.cli.common import Device, Dtype, Format, FormatOption, Window, err, out, print_json
 from qr_core.errors import InputError
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from qr_core.cli_common import (
+from qr_core.cli.common import (
     CpusPerWorker,
     Device,
     Dtype,

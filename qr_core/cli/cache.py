@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qr_core.cli_common import Format, FormatOption, out, print_json
+from qr_core.cli.common import Format, FormatOption, out, print_json
 from qr_core.display.terminal import plain
 
 cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Folders of encoded documents.")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qr_core.cli_common import (
+from qr_core.cli.common import (
     Device,
     DeviceMap,
     DocumentOrder,
