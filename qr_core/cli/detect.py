@@ -155,7 +155,7 @@ def _detection(
     **rule: Any,
 ) -> Detection:
     from qr_core.detection.detect import detect_heads
-    from qr_core.evaluation.examples import read_examples
+    from qr_core.evaluation.data.examples import read_examples
     from qr_core.heads.sets import HeadSet
 
     examples, problems = read_examples(data, candidates, depth)

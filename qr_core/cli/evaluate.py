@@ -35,7 +35,7 @@ from qr_core.cli.common import (
 )
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError
-from qr_core.evaluation.show import show
+from qr_core.evaluation.report.show import show
 from qr_core.evaluation.tasks import Choice, PoolOrder, Task
 from qr_core.parallel.pool import Workers
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from qr_core.errors import InputError, ModelLoadError
 from qr_core.evaluation import metrics
+from qr_core.evaluation.answers.replies import Answering, Track, answer
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.lineup import Entry
-from qr_core.evaluation.orders import sensitivity
 from qr_core.evaluation.provenance import fingerprint, versions
-from qr_core.evaluation.replies import Answering, Track, answer
 from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
+from qr_core.evaluation.systems.orders import sensitivity
 from qr_core.evaluation.work import Pool, Work
 from qr_core.files.workfolder import WorkFolder, refuse_links
 from qr_core.mini import embedded_model

@@ -12,14 +12,15 @@ from functools import cache, partial
 from pathlib import Path
 
 from qr_core.errors import InputError
-from qr_core.evaluation import lineup, metrics, spans
+from qr_core.evaluation import lineup, metrics
+from qr_core.evaluation.answers.judging import Judge
+from qr_core.evaluation.answers.replies import Answering, Track
+from qr_core.evaluation.data import spans
 from qr_core.evaluation.evaluate import Plan, Results, counter, evaluate
-from qr_core.evaluation.judging import Judge
 from qr_core.evaluation.lineup import Entry, Settings
 from qr_core.evaluation.pooled import rank_pooled
 from qr_core.evaluation.provenance import digest, machine, versions
-from qr_core.evaluation.replies import Answering, Track
-from qr_core.evaluation.report import write_report
+from qr_core.evaluation.report.write import write_report
 from qr_core.evaluation.runner import Handle
 from qr_core.evaluation.tasks import Choice, Task, read_work
 from qr_core.evaluation.work import Work

@@ -13,9 +13,9 @@ from typing import Any
 
 from qr_core.attention.layers import windows_of
 from qr_core.errors import InputError, ModelLoadError, NonFiniteError
-from qr_core.evaluation.orders import PREFIX, reordered
 from qr_core.evaluation.runner import Handle
-from qr_core.evaluation.systems import System, attention_system, bm25_system, dense_system, given_system
+from qr_core.evaluation.systems.orders import PREFIX, reordered
+from qr_core.evaluation.systems.rankers import System, attention_system, bm25_system, dense_system, given_system
 from qr_core.evaluation.work import Pool
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
@@ -257,13 +257,13 @@ def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = 
 
 
 def _cross_encoder(model: str, device: str | None) -> Entry:
-    from qr_core.evaluation.cross_encoder import cross_encoder_system
+    from qr_core.evaluation.systems.cross_encoder import cross_encoder_system
 
     return Entry("cross-encoder", {"model": model}, lambda: cross_encoder_system(model, device))
 
 
 def _rankgpt(settings: Settings) -> Entry:
-    from qr_core.evaluation.rankgpt import RankGPT
+    from qr_core.evaluation.systems.rankgpt import RankGPT
     from qr_core.generation import generator_of
 
     options = {"device": settings.device, "dtype": settings.dtype}

@@ -12,9 +12,9 @@ from functools import partial
 from itertools import groupby
 
 from qr_core.errors import ModelLoadError
+from qr_core.evaluation.answers.replies import Track
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.lineup import Entry, Settings, attention_entry
-from qr_core.evaluation.replies import Track
 from qr_core.evaluation.runner import Found, Handle, run
 from qr_core.evaluation.work import Pool
 from qr_core.parallel.pool import RETRIES, Workers, on_ray

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from qr_core.errors import ContextLengthError, GenerationError, NonFiniteError
+from qr_core.evaluation.answers.judging import JudgeError
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.judging import JudgeError
 from qr_core.evaluation.work import Pool
 from qr_core.generation import RefusedRequestError
 

@@ -118,7 +118,8 @@ def _check(pools: Sequence[Pool]) -> None:
 
 
 def _beir(data: Path, choice: Choice) -> Work:
-    from qr_core.evaluation import beir, bm25
+    from qr_core.evaluation.data import beir
+    from qr_core.evaluation.systems.rankers import bm25
 
     collection = beir.read_beir(data)
     if choice.max_words is not None:
@@ -147,23 +148,23 @@ def _shortened(document: Document, words: int) -> Document:
 
 def _other(task: Task, data: Path | None, choice: Choice, with_answers: bool, count: Count | None) -> Work:
     if task is Task.longcontext and data is not None:
-        from qr_core.evaluation.longcontext import read_long_contexts
+        from qr_core.evaluation.data.longcontext import read_long_contexts
 
         return Work(*read_long_contexts(data))
     if task is Task.longmemeval and data is not None:
-        from qr_core.evaluation.longmemeval import read_longmemeval
+        from qr_core.evaluation.data.longmemeval import read_longmemeval
 
         return read_longmemeval(data)
     if task is Task.clipper and data is not None:
-        from qr_core.evaluation.clipper import read_clipper
+        from qr_core.evaluation.data.clipper import read_clipper
 
         return read_clipper(data, with_answers)
     if task is Task.multihop and data is not None:
-        from qr_core.evaluation.multihop import read_multihop
+        from qr_core.evaluation.data.multihop import read_multihop
 
         return read_multihop(data)
     from qr_core.detection.needles import NEEDLES, default_haystack, read_needles
-    from qr_core.evaluation.niah import needle_grid
+    from qr_core.evaluation.data.niah import needle_grid
     from qr_core.files.inputs import read_text
 
     haystack = default_haystack() if data is None else read_text(data)

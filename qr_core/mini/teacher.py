@@ -14,7 +14,7 @@ import typer
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from qr_core.evaluation.bm25 import library
+from qr_core.evaluation.systems.bm25 import library
 from qr_core.mini.data import Collection
 from qr_core.mini.forward import moved
 from qr_core.mini.token_teacher import TokenTeacher, device

@@ -25,7 +25,7 @@ import typer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from qr_core.evaluation.bm25 import Bm25
+from qr_core.evaluation.systems.bm25 import Bm25
 from qr_core.mini import data as reading
 from qr_core.mini import overlap, teacher
 from qr_core.mini.batches import Batch, Batches, Steps

@@ -11,7 +11,7 @@ from qr_core import detect_heads
 from qr_core.parallel.pool import Workers
 from tests.helpers import GOLDEN
 from tests.unit.detection.test_detect import example
-from tests.unit.test_evaluate import TINY, scores_of, timeless, write_beir
+from tests.unit.evaluation.test_evaluate import TINY, scores_of, timeless, write_beir
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]

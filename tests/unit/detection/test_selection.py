@@ -12,7 +12,7 @@ import torch
 from qr_core import HeadSet, HeadSetError, InputError
 from qr_core.detection.criteria import TEMPERATURE
 from qr_core.detection.detect import Detection, Measured, selection
-from qr_core.evaluation.examples import read_examples
+from qr_core.evaluation.data.examples import read_examples
 from qr_core.heads.maps import compare, save_png, score_grid, terminal_map
 from qr_core.heads.sets import Provenance
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 
-from qr_core.evaluation.examples import read_examples
+from qr_core.evaluation.data.examples import read_examples
 from qr_core.mini import data, overlap, select, train
 from tests.unit.mini.tiny import write
 

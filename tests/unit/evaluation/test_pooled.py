@@ -13,12 +13,12 @@ from qr_core import ContextLengthError, Document, InputError, QRScorer, detect_h
 from qr_core.errors import StoppedError
 from qr_core.evaluation import pooled
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.systems import attention_system
+from qr_core.evaluation.systems.rankers import attention_system
 from qr_core.evaluation.work import Pool
 from qr_core.parallel.pool import Workers, on_ray
 from tests.helpers import GOLDEN
 from tests.unit.detection.test_detect import EXAMPLES
-from tests.unit.test_evaluate import QUERIES, TINY, scores_of, timeless, write_beir
+from tests.unit.evaluation.test_evaluate import QUERIES, TINY, scores_of, timeless, write_beir
 
 MODEL = str(GOLDEN / "tiny-llama")
 DETECT = {"template": "plain", "num_heads": 3, "device": "cpu"}

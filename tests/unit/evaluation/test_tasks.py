@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from qr_core import Document, InputError
 from qr_core.detection.needles import NEEDLES, Needle, default_haystack
-from qr_core.evaluation.clipper import read_clipper
-from qr_core.evaluation.longmemeval import read_longmemeval
-from qr_core.evaluation.multihop import NOT_SAID, read_multihop
-from qr_core.evaluation.niah import needle_grid
+from qr_core.evaluation.data.clipper import read_clipper
+from qr_core.evaluation.data.longmemeval import read_longmemeval
+from qr_core.evaluation.data.multihop import NOT_SAID, read_multihop
+from qr_core.evaluation.data.niah import needle_grid
 from qr_core.evaluation.work import Expected, Work
 
 HOTPOT = {

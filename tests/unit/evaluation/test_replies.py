@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import GOLDEN
 from tests.stub_endpoint import completion, serving
-from tests.unit.test_evaluate import timeless
+from tests.unit.evaluation.test_evaluate import timeless
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1", "--device", "cpu"]
 COLOURS = ("red", "blue", "green", "white", "black", "amber", "violet", "pink")

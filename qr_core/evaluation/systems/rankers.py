@@ -44,14 +44,14 @@ def attention_system(scorer: QRScorer, order: Order, windows: int | None = None)
 
 
 def bm25_system(whole: bool = False) -> System:
-    """BM25; see `qr_core.evaluation.bm25`.
+    """BM25; see `qr_core.evaluation.systems.bm25`.
 
     Parameters
     ----------
     whole : bool
         Word statistics come from the whole collection where it is known, not from the pool alone.
     """
-    from qr_core.evaluation.bm25 import Bm25
+    from qr_core.evaluation.systems.bm25 import Bm25
 
     indexed: tuple[Document, ...] = ()
     index = Bm25(indexed)

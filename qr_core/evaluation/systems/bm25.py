@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qr_core.evaluation.beir import BeirSet
+from qr_core.evaluation.data.beir import BeirSet
 from qr_core.types import Document
 
 

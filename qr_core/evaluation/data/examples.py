@@ -18,8 +18,8 @@ from typing import Any
 
 from qr_core.detection.measuring import Example
 from qr_core.errors import InputError
-from qr_core.evaluation.beir import BeirSet, read_beir, read_candidates
-from qr_core.evaluation.longcontext import read_long_contexts
+from qr_core.evaluation.data.beir import BeirSet, read_beir, read_candidates
+from qr_core.evaluation.data.longcontext import read_long_contexts
 from qr_core.files.inputs import json_lines, read_text
 from qr_core.types import Document, as_document
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qr_core.evaluation.answering import Outcome, accuracy, answer_question, outcome_of
+from qr_core.evaluation.answers.answering import Outcome, accuracy, answer_question, outcome_of
+from qr_core.evaluation.answers.judging import Judge
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.judging import Judge
 from qr_core.evaluation.provenance import digest
 from qr_core.evaluation.runner import Found, latency, run
 from qr_core.evaluation.work import Expected, Pool, Work

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
-from qr_core.evaluation.rows import as_id, grouped, id_of, list_of, read_rows, text_of
+from qr_core.evaluation.data.rows import as_id, grouped, id_of, list_of, read_rows, text_of
 from qr_core.evaluation.work import Expected, Pool, Work
 from qr_core.types import Document
 

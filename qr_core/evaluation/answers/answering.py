@@ -11,7 +11,7 @@ from typing import Any
 
 from qr_core.checks import check_whole_number
 from qr_core.errors import InputError
-from qr_core.evaluation.judging import Judge, read_label, spoken
+from qr_core.evaluation.answers.judging import Judge, read_label, spoken
 from qr_core.evaluation.metrics import summary
 from qr_core.evaluation.work import Expected, Pool
 from qr_core.generation import INSTRUCTION, Generator

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, GenerationError, InputError
-from qr_core.evaluation import judging
-from qr_core.evaluation.answering import Outcome, accuracy, answer_question, outcome_of, selected
-from qr_core.evaluation.judging import Judge, JudgeError, read_label, read_verdict, spoken
+from qr_core.evaluation.answers import judging
+from qr_core.evaluation.answers.answering import Outcome, accuracy, answer_question, outcome_of, selected
+from qr_core.evaluation.answers.judging import Judge, JudgeError, read_label, read_verdict, spoken
 from qr_core.evaluation.work import Expected, Pool
 from qr_core.generation import LocalGenerator
 from tests.helpers import GOLDEN

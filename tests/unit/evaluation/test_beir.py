@@ -10,9 +10,10 @@ import pytest
 from transformers import MistralConfig
 
 from qr_core import Document, InputError, QRScorer
-from qr_core.evaluation import beir, longcontext, metrics, spans
-from qr_core.evaluation.bm25 import Bm25
-from qr_core.evaluation.systems import bm25_system
+from qr_core.evaluation import metrics
+from qr_core.evaluation.data import beir, longcontext, spans
+from qr_core.evaluation.systems.bm25 import Bm25
+from qr_core.evaluation.systems.rankers import bm25_system
 from qr_core.evaluation.work import Pool
 from qr_core.text.pruning import Candidate
 from tests.architectures import COMMON

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from qr_core.checks import encodable
 from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.evaluation.systems import System
+from qr_core.evaluation.systems.rankers import System
 from qr_core.evaluation.work import Pool
 from qr_core.model.loading import pick_device
 

@@ -23,10 +23,10 @@ from typing import Any
 
 from qr_core.checks import encodable
 from qr_core.display.terminal import plain
-from qr_core.evaluation import plots
 from qr_core.evaluation.evaluate import Results
+from qr_core.evaluation.report.show import measures_of
+from qr_core.evaluation.report.write import plots
 from qr_core.evaluation.runner import file_name
-from qr_core.evaluation.show import measures_of
 from qr_core.evaluation.work import Work
 from qr_core.files.trec import write_qrels, write_run
 from qr_core.files.workfolder import refuse_links

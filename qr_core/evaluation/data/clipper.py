@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from qr_core.errors import InputError
-from qr_core.evaluation.longcontext import LAYOUTS, Question, read_questions
-from qr_core.evaluation.rows import text_of
+from qr_core.evaluation.data.longcontext import LAYOUTS, Question, read_questions
+from qr_core.evaluation.data.rows import text_of
 from qr_core.evaluation.work import Expected, Pool, Work
 
 LABELS = ("true", "false")

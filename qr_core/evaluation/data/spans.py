@@ -16,7 +16,7 @@ from typing import Any
 
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError
-from qr_core.evaluation.systems import System
+from qr_core.evaluation.systems.rankers import System
 from qr_core.evaluation.work import Pool
 from qr_core.files.inputs import read_text
 from qr_core.scorer import QRScorer

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
-from qr_core.evaluation.rows import as_id, id_of, read_list, title_of
+from qr_core.evaluation.data.rows import as_id, id_of, read_list, title_of
 from qr_core.evaluation.work import Pool
 from qr_core.types import Document
 

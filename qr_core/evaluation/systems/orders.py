@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qr_core.evaluation.systems import System
+from qr_core.evaluation.systems.rankers import System
 from qr_core.evaluation.work import Pool
 
 PREFIX = "qr, order "

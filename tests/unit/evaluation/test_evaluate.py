@@ -19,9 +19,9 @@ from qr_core import ContextLengthError, Document, InputError
 from qr_core.cache.documents import DocumentCache
 from qr_core.errors import NonFiniteError
 from qr_core.evaluation import launch, provenance
-from qr_core.evaluation.bm25 import Bm25
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.orders import reordered
+from qr_core.evaluation.systems.bm25 import Bm25
+from qr_core.evaluation.systems.orders import reordered
 from qr_core.evaluation.work import Pool
 from tests.helpers import GOLDEN, strict
 
@@ -175,7 +175,7 @@ def test_systems_leave_each_other_alone(evaluated, tmp_path):
 
 def test_a_generator_ranks(evaluated, beir, stub, monkeypatch):
     """Mechanics: the embedded model; and an endpoint, whose replies are counted."""
-    monkeypatch.setattr("qr_core.evaluation.rankgpt.REPLY_TOKENS", 1)
+    monkeypatch.setattr("qr_core.evaluation.systems.rankgpt.REPLY_TOKENS", 1)
     report = evaluated(*beir, "--systems", "rankgpt", "--ranker", "embedded", "--limit", "1")
     row = report["systems"]["rankgpt"]
     assert (row["model"], row["replies"]["windows"], row["window"]) == ("qrhead-mini", 1, 20)
@@ -321,7 +321,7 @@ def test_a_finished_run_needs_no_weights_and_takes_another_system(evaluated, bei
         again = evaluated(*args, "--systems", "qr,dense")
     assert again == first  # times as well: they are kept
     with monkeypatch.context() as patch:
-        from qr_core.evaluation.systems import given_system
+        from qr_core.evaluation.systems.rankers import given_system
 
         nothing_is_made(patch)
         patch.setattr("qr_core.evaluation.lineup.given_system", given_system)
