@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qr_core.mini import data, forward, losses, packs, token_teacher, train
-from tests.unit.mini.tiny import TINY, batches_for
+from qr_core.training import data, forward, losses, packs, token_teacher, train
+from tests.unit.training.tiny import TINY, batches_for
 
 
 def test_the_teacher_and_bm25_have_equal_weight():

@@ -18,8 +18,8 @@ from torch import Tensor
 from qr_core.detection.detect import criteria, detect_heads
 from qr_core.detection.measuring import Example
 from qr_core.heads.sets import FOLDER_FILE, HeadSet
-from qr_core.mini.packs import Packs
 from qr_core.scorer import QRScorer
+from qr_core.training.packs import Packs
 from qr_core.types import Document, Layout
 
 MODEL_NAME = "qrhead-mini"

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
 from qr_core import Document, QRScorer
-from qr_core.mini import data, embedded_model, forward, losses, packs, token_teacher, train
-from qr_core.mini.batches import COMMON_IDS, Steps
+from qr_core.mini import embedded_model
 from qr_core.prompts.templates import NULL_QUERY
-from tests.unit.mini.tiny import TINY, batches_for, forks, texts_of
+from qr_core.training import data, forward, losses, packs, token_teacher, train
+from qr_core.training.batches import COMMON_IDS, Steps
+from tests.unit.training.tiny import TINY, batches_for, forks, texts_of
 
 
 @pytest.mark.parametrize("window", [512, 12])

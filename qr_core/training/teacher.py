@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from qr_core.evaluation.systems.bm25 import library
-from qr_core.mini.data import Collection
-from qr_core.mini.forward import moved
-from qr_core.mini.token_teacher import TokenTeacher, device
+from qr_core.training.data import Collection
+from qr_core.training.forward import moved
+from qr_core.training.token_teacher import TokenTeacher, device
 
 LONGEST = 128
 """Tokens of a text, the marks of its start and end among them."""

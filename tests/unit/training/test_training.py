@@ -11,9 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from qr_core import QRScorer
-from qr_core.mini import embedded_model, train
-from qr_core.mini import recipe as recipe_module
-from tests.unit.mini.tiny import TINY, batches_for, forks
+from qr_core.mini import embedded_model
+from qr_core.training import recipe as recipe_module
+from qr_core.training import train
+from tests.unit.training.tiny import TINY, batches_for, forks
 
 
 def test_the_model_is_the_mean_of_the_last_checkpoints(initial_model, tmp_path):

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
-from qr_core.mini.forward import moved
+from qr_core.training.forward import moved
 
 BATCH = 512
 """Most texts read at once."""

@@ -1,8 +1,8 @@
 """Train the embedded model: a small decoder whose heads look at the passages that answer a question.
 
-    python -m qr_core.mini.train --data DIR --init DIR --out DIR [--start DIR] [--evaluation DIR] [--config FILE]
+    python -m qr_core.training.train --data DIR --init DIR --out DIR [--start DIR] [--evaluation DIR] [--config FILE]
 
-`--data` holds the files `qr_core.mini.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
+`--data` holds the files `qr_core.training.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
 has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its states of
 words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
 continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a step and
@@ -26,15 +26,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from qr_core.evaluation.systems.bm25 import Bm25
-from qr_core.mini import data as reading
-from qr_core.mini import overlap, teacher
-from qr_core.mini.batches import Batch, Batches, Steps
-from qr_core.mini.forward import moved
-from qr_core.mini.losses import Readouts, losses
-from qr_core.mini.packs import Packs
-from qr_core.mini.recipe import Recipe, grown, new_model, tokenizer_from
-from qr_core.mini.select import select_heads
-from qr_core.mini.token_teacher import TokenTeacher, device, sample
+from qr_core.training import data as reading
+from qr_core.training import overlap, teacher
+from qr_core.training.batches import Batch, Batches, Steps
+from qr_core.training.forward import moved
+from qr_core.training.losses import Readouts, losses
+from qr_core.training.packs import Packs
+from qr_core.training.recipe import Recipe, grown, new_model, tokenizer_from
+from qr_core.training.select import select_heads
+from qr_core.training.token_teacher import TokenTeacher, device, sample
 from qr_core.types import Document
 
 

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from qr_core.mini import embedded_model, train
-from tests.unit.mini.tiny import write
+from qr_core.mini import embedded_model
+from qr_core.training import train
+from tests.unit.training.tiny import write
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerFast
 
-from qr_core.mini.data import Passage
-from qr_core.mini.forward import INTRODUCTION, LATE, PADDING, Layout
-from qr_core.mini.packs import Pack, Packs
-from qr_core.mini.recipe import Recipe
-from qr_core.mini.token_teacher import Texts
 from qr_core.prompts.templates import INTRODUCTION as INTRODUCTION_TEXT
 from qr_core.prompts.templates import LATE_INSTRUCTION, NULL_QUERY, QUERY_LABEL
+from qr_core.training.data import Passage
+from qr_core.training.forward import INTRODUCTION, LATE, PADDING, Layout
+from qr_core.training.packs import Pack, Packs
+from qr_core.training.recipe import Recipe
+from qr_core.training.token_teacher import Texts
 
 MULTIPLE = 16
 """Packs are padded to a multiple of so many tokens, which attention on a GPU asks for."""

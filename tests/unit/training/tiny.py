@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 
-from qr_core.mini import train
-from qr_core.mini.batches import Batches
+from qr_core.training import train
+from qr_core.training.batches import Batches
 
 TINY = {"hidden": 32, "heads": 2, "intermediate": 64, "warmup": 2, "layers": 3, "read_layers": (1,), "select_packs": 8}
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from qr_core.evaluation.data.examples import read_examples
-from qr_core.mini import data, overlap, select, train
-from tests.unit.mini.tiny import write
+from qr_core.training import data, overlap, select, train
+from tests.unit.training.tiny import write
 
 
 def test_packs_are_well_formed(sources):
@@ -124,7 +124,7 @@ def test_planted_overlap_fails_the_check_and_is_left_out_of_training(training_da
     evaluation = tmp_path / "evaluation" / "set"
     evaluation.mkdir(parents=True)
     write(evaluation / "corpus.jsonl.gz", [{"_id": "d1", "text": "nothing of the kind stands here"}])
-    command = [sys.executable, "-m", "qr_core.mini.overlap", "--data", str(training_data), "--evaluation"]
+    command = [sys.executable, "-m", "qr_core.training.overlap", "--data", str(training_data), "--evaluation"]
     clean = subprocess.run([*command, str(evaluation)], capture_output=True, text=True, check=False)
     assert (clean.returncode, clean.stderr) == (0, "")
     planted = next(i for i, passage in enumerate(collection.passages) if not data.held_out(passage))

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qr_core.mini.data import Collection, Passage, held_out
+from qr_core.training.data import Collection, Passage, held_out
 
 MOST_QUERIES = 8
 MOST_STRAYS = 8

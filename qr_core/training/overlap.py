@@ -1,6 +1,6 @@
 """Overlap: training passages and queries that also stand in evaluation text.
 
-    python -m qr_core.mini.overlap --data DIR --evaluation DIR [--evaluation DIR ...]
+    python -m qr_core.training.overlap --data DIR --evaluation DIR [--evaluation DIR ...]
 
 Compares letters and digits only. A passage or query overlaps when it is, as a whole, an evaluation text, or when 13 of
 its words in a row stand in one. The command lists what overlaps and fails when something does; training calls the same
@@ -21,7 +21,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from qr_core.mini.data import Collection, Passage, Query, read, words
+from qr_core.training.data import Collection, Passage, Query, read, words
 
 WORDS = 13
 """In a row."""

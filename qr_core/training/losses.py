@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss, one_hot, rms_norm
 from transformers import MinistralForCausalLM
 
-from qr_core.mini.batches import Batch
-from qr_core.mini.forward import INTRODUCTION, LATE, Layout, read
-from qr_core.mini.recipe import Recipe
-from qr_core.mini.token_teacher import TokenTeacher, fitted
+from qr_core.training.batches import Batch
+from qr_core.training.forward import INTRODUCTION, LATE, Layout, read
+from qr_core.training.recipe import Recipe
+from qr_core.training.token_teacher import TokenTeacher, fitted
 
 FUSION = 0.75
 
