@@ -20,21 +20,21 @@ from qr_core.cache.reads import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.errors import InputError
 from qr_core.explain.explanation import MOST_DOCUMENTS, Explanation, explain
+from qr_core.heads.resolve import resolve
 from qr_core.heads.sets import HeadSet, HeadShape
-from qr_core.heads.sets import sets as head_sets
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.model import loading as models
 from qr_core.parallel.worker import Worker
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, TemplateName
-from qr_core.ranking.rounds import Piece, in_parts, whole_documents
 from qr_core.ranking.survey import Context, Progress, Result, survey_each
 from qr_core.ranking.units import divide
 from qr_core.reading.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.text import pruning
 from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.pieces import Piece, in_parts, whole_documents
 from qr_core.text.pruning import Budget, CallersCount, Candidate, Rendering
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
 
@@ -168,8 +168,8 @@ class QRScorer:
             `chat`, `reference` or `plain`; by default the head set's.
         layout : str, optional
             `joint`: all documents share one prompt, each seeing those before it. `independent`: each is encoded apart,
-            so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). By default the
-            head set's; heads found under the other one read less well.
+            so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). By
+            default the head set's; heads found under the other one read less well.
         document_cache : DocumentCache, str or Path, optional
             With the independent layout: where documents' keys and values are kept, or a folder to keep them in
             beside memory. By default 1 GiB of memory, of this scorer alone.
@@ -189,9 +189,9 @@ class QRScorer:
         filter_tokens : bool
             Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
         max_prompt_tokens : int, optional
-            Longer input is read in windows of so many tokens (see `qr_core.ranking.rounds`); at most the model's context,
-            which is also the default, unless the head set names a shorter length. With the independent layout only
-            positions are limited by the context (instruction, longest document, query); tokens are by this, by
+            Longer input is read in windows of so many tokens (see `qr_core.ranking.rounds`); at most the model's
+            context, which is also the default, unless the head set names a shorter length. With the independent layout
+            only positions are limited by the context (instruction, longest document, query); tokens are by this, by
             default the length that a head set of this layout names, or 131,072.
         passage_tokens : int, optional
             Documents with more tokens are read in parts, cut at paragraphs and sentences, and the best part's score
@@ -237,7 +237,7 @@ class QRScorer:
             check_one_of("layout", layout, Layout)
         config = models.load_config(source)
         tokenizer = models.load_tokenizer(source)
-        head_set, heads_name = head_sets.resolve(
+        head_set, heads_name = resolve(
             heads,
             name,
             folder,

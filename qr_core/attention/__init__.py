@@ -12,10 +12,9 @@ from qr_core.lazy import exports
 if TYPE_CHECKING:
     from qr_core.attention.capture import Capture
     from qr_core.attention.layers import Layer, layers_of
-    from qr_core.attention.prefill import prefill, probe
     from qr_core.attention.prefix import Prefix
 
-__all__ = ["Capture", "Layer", "Prefix", "layers_of", "prefill", "probe"]
+__all__ = ["Capture", "Layer", "Prefix", "layers_of"]
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -24,7 +23,5 @@ __getattr__, __dir__ = exports(
         "Layer": "qr_core.attention.layers",
         "Prefix": "qr_core.attention.prefix",
         "layers_of": "qr_core.attention.layers",
-        "prefill": "qr_core.attention.prefill",
-        "probe": "qr_core.attention.prefill",
     },
 )

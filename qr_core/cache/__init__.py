@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qr_core.cache.folder import DocumentFolder
     from qr_core.cache.reads import SHARED, ReadCache, cache_partition
 
-__all__ = ["DocumentCache", "DocumentFolder", "ReadCache", "SHARED", "cache_partition"]
+__all__ = ["SHARED", "DocumentCache", "DocumentFolder", "ReadCache", "cache_partition"]
 
 __getattr__, __dir__ = exports(
     __name__,

@@ -172,7 +172,7 @@ def _detection(
 
 
 def _trade_offs(detection: Detection, seed: int) -> dict[str, Any]:
-    from qr_core.detection.detect import selection
+    from qr_core.detection import selection
 
     half = selection.split_half_overlap(detection, seed=seed)
     return {

@@ -55,7 +55,7 @@ def explain(
     format_: FormatOption = Format.table,
 ) -> None:
     """Rank documents and show which words drew the attention."""
-    from qr_core.explain.explanation import explanation as explaining
+    from qr_core.explain import explanation as explaining
 
     documents = documents_of(docs, folder)
     scorer = make_scorer(

@@ -26,8 +26,8 @@ import transformers
 from torch import Tensor
 
 from qr_core.checks import check_one_of, check_whole_number
+from qr_core.detection import criteria
 from qr_core.detection.criteria import Criterion
-from qr_core.detection.detect import criteria
 from qr_core.detection.measuring import Example, Measured, measure, measure_all
 from qr_core.errors import InputError
 from qr_core.files.workfolder import WorkFolder

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
+from qr_core.detection import criteria
 from qr_core.detection.criteria import Criterion
-from qr_core.detection.detect import Detection, best_first, criteria, judge
+from qr_core.detection.detect import Detection, best_first, judge
 from qr_core.detection.measuring import Measured
 
 SIZES = (4, 8, 16, 32, 64, 128)

@@ -119,7 +119,7 @@ def _check(pools: Sequence[Pool]) -> None:
 
 def _beir(data: Path, choice: Choice) -> Work:
     from qr_core.evaluation.data import beir
-    from qr_core.evaluation.systems.rankers import bm25
+    from qr_core.evaluation.systems import bm25
 
     collection = beir.read_beir(data)
     if choice.max_words is not None:

@@ -21,9 +21,9 @@ from qr_core.types import Document, DocumentLike, Order, Ranking
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qr_core.ranking.rounds import Piece
     from qr_core.reading.reader import TokenMasses
     from qr_core.scorer import QRScorer
+    from qr_core.text.pieces import Piece
 
 MOST_DOCUMENTS = 20
 WORD = re.compile(r"\w+|[^\w\s]+")

@@ -1,6 +1,7 @@
 """Files: what is read from disk and standard input, and folders in which long runs keep what is done.
 
-Whatever a file holds is data: sizes are bounded, links are refused where they lead out, broken input is one clear error.
+Whatever a file holds is data: sizes are bounded, links that lead out are refused, broken input is one clear
+error.
 """
 
 from typing import TYPE_CHECKING

@@ -10,10 +10,9 @@ from qr_core.lazy import exports
 
 if TYPE_CHECKING:
     from qr_core.heads.maps import compare
-    from qr_core.heads.resolve import resolve
-    from qr_core.heads.sets import HeadSet, HeadShape, Provenance, published
+    from qr_core.heads.sets import HeadSet, HeadShape, Provenance, TemplateStrings
 
-__all__ = ["HeadSet", "HeadShape", "Provenance", "compare", "published", "resolve"]
+__all__ = ["HeadSet", "HeadShape", "Provenance", "TemplateStrings", "compare"]
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -21,8 +20,7 @@ __getattr__, __dir__ = exports(
         "HeadSet": "qr_core.heads.sets",
         "HeadShape": "qr_core.heads.sets",
         "Provenance": "qr_core.heads.sets",
+        "TemplateStrings": "qr_core.heads.sets",
         "compare": "qr_core.heads.maps",
-        "published": "qr_core.heads.sets",
-        "resolve": "qr_core.heads.resolve",
     },
 )

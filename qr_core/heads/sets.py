@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,7 +29,6 @@ FOLDER_FILE = "qrhead_heads.json"
 """A head set under this name in a model's folder is that model's default."""
 
 MAX_FILE_BYTES = 16 * 2**20
-_PAIRS = re.compile(r"^\s*\d{1,6}-\d{1,6}(\s*,\s*\d{1,6}-\d{1,6})*\s*$")
 _TRIPLE = re.compile(r"\[\n\s+(\d+),\n\s+(\d+),\n\s+([^\s\]]+)\n\s+\]")
 """A head in indented JSON. Text in strings has no bare line breaks, so it cannot look like one."""
 _Index = Annotated[int, Field(ge=0, strict=True)]
@@ -295,127 +293,3 @@ def published() -> dict[str, HeadSet]:
             name = f"{folder.name}/{file.name.removesuffix('.json')}"
             found[name] = HeadSet.from_json(file.read_text(encoding="utf-8"), name)
     return found
-
-
-def _listed(
-    pairs: Iterable[tuple[int, int]], model: str, shape: HeadShape, template: TemplateName, how: str
-) -> HeadSet:
-    """A set from bare (layer, head) pairs, checked against `shape`."""
-    wrong = [f"{layer}-{head}" for layer, head in pairs if layer >= shape.layers or head >= shape.heads]
-    if wrong:
-        raise HeadSetError(
-            f"heads outside the model: {', '.join(wrong)}; {model} has layers 0-{shape.layers - 1} "
-            f"and heads 0-{shape.heads - 1}"
-        )
-    fields: dict[str, Any] = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
-    if template == "reference":
-        raise HeadSetError(
-            "template 'reference' needs the strings that a head set carries: pass a HeadSet or a head-set file "
-            "with template 'reference'"
-        )
-    return HeadSet(**fields, heads=tuple((layer, head, None) for layer, head in pairs))
-
-
-def resolve(
-    heads: str | Path | HeadSet | None,
-    model: str,
-    folder: str,
-    revision: str | None,
-    shape: HeadShape,
-    template: TemplateName | None,
-    has_chat_template: bool,
-    allow_model_mismatch: bool = False,
-    near: Collection[int] = (),
-) -> tuple[HeadSet, str]:
-    """The head set that a caller means, and its name.
-
-    Parameters
-    ----------
-    heads : str, Path, HeadSet or None
-        A published name, a JSON file, `"all"` (every head: In-Context Re-ranking), pairs such as `"13-18,8-11"`, a
-        set, or None for the model's own default.
-    model, folder, revision, shape
-        What was loaded: its name, the hub id or folder it came from, and its config's shape.
-    template : str, optional
-        The template the caller asks for; by default the set's own.
-    has_chat_template : bool
-        Decides the template of `"all"` and of bare pairs when the caller names none.
-    near : collection of int
-        Layers with a sliding window, whose heads `"all"` leaves out, unless all layers have one.
-
-    Raises
-    ------
-    HeadSetError
-        When no set is known, or it belongs to a model of another shape, another model or another template.
-    """
-    if isinstance(heads, str) and (heads == "all" or _PAIRS.match(heads)):
-        chosen = template or ("chat" if has_chat_template else "plain")
-        if heads == "all":
-            whole = [layer for layer in range(shape.layers) if layer not in near] or range(shape.layers)
-            every = [(layer, head) for layer in whole for head in range(shape.heads)]
-            return _listed(every, model, shape, chosen, "every head (In-Context Re-ranking)"), "all"
-        pairs = [(int(a), int(b)) for a, b in (pair.split("-") for pair in heads.replace(" ", "").split(","))]
-        return _listed(pairs, model, shape, chosen, "named by the caller"), heads
-    if heads is None:
-        found, name = _default(model, folder, shape)
-    elif isinstance(heads, HeadSet):
-        found, name = heads, heads.model
-    elif isinstance(heads, str | Path):
-        found, name = HeadSet.load(heads), str(heads)
-    else:
-        raise HeadSetError(
-            f"heads are of type {type(heads).__name__}: pass a name, a file, '13-18,8-11', 'all' or a HeadSet"
-        )
-    _check_belongs(found, name, model, revision, shape, allow_model_mismatch)
-    if template is not None and template != found.template:
-        raise HeadSetError(
-            f"head set {name} was found under template {found.template!r} and does not hold under {template!r}: "
-            "leave template out, or detect heads under the other one"
-        )
-    return found, name
-
-
-def _default(model: str, folder: str, shape: HeadShape) -> tuple[HeadSet, str]:
-    """The set in the model's folder, or the published default of this hub id."""
-    own = Path(folder) / FOLDER_FILE
-    if own.is_file():
-        return HeadSet.load(own), FOLDER_FILE.removesuffix(".json")
-    for name, candidate in published().items():
-        if candidate.model.lower() == model.lower() and candidate.default:
-            return candidate, name
-    alike = [name for name, candidate in published().items() if candidate.config == shape]
-    hint = (
-        f" Sets for a model of this shape: {', '.join(alike)}: name one with heads=... if it is that model."
-        if alike
-        else ""
-    )
-    raise HeadSetError(
-        f"no heads are known for {model}.{hint} Find them with `qrhead detect`, or pass heads='all' (every head), "
-        "pairs such as heads='13-18,8-11', or a head-set file for this model"
-    )
-
-
-def _check_belongs(
-    found: HeadSet, name: str, model: str, revision: str | None, shape: HeadShape, allow_mismatch: bool
-) -> None:
-    if found.config != shape:
-        raise HeadSetError(
-            f"head set {name} is for {found.model} ({_described(found.config)}), "
-            f"but {model} has {_described(shape)}: use heads found for this model"
-        )
-    if allow_mismatch or Path(model).is_dir():  # a local folder is known by its config alone
-        return
-    if found.model.lower() != model.lower():
-        raise HeadSetError(
-            f"head set {name} is for {found.model}, not {model}: use heads found for this model, "
-            "or pass allow_model_mismatch=True for a quantised copy or a fine-tune"
-        )
-    if found.revision is not None and found.revision != revision:
-        raise HeadSetError(
-            f"head set {name} is for revision {found.revision} of {model}, not {revision or 'the newest'}: "
-            "pass that revision, or allow_model_mismatch=True"
-        )
-
-
-def _described(shape: HeadShape) -> str:
-    return f"{shape.layers} layers, {shape.heads} heads, {shape.kv_heads} key heads, hidden size {shape.hidden}"

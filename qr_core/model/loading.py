@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from qr_core.attention.sharding import loading_options
-from qr_core.cache.reads import reads as cache
+from qr_core.cache import reads as cache
 from qr_core.errors import ModelLoadError
 from qr_core.model.verify import check_readable, reads_several
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import ContextLengthError
 from qr_core.prompts.joint import Prompt
-from qr_core.ranking import rounds as windows
-from qr_core.ranking import scoring
-from qr_core.ranking.rounds import Piece, Standing
+from qr_core.ranking import rounds, scoring
+from qr_core.ranking.rounds import Standing
 from qr_core.reading.reader import Reader, TokenMasses
+from qr_core.text import pieces as cutting
+from qr_core.text.pieces import Piece
 from qr_core.types import Document, Order
 
 Progress = Callable[[int, int], None]
@@ -185,7 +186,7 @@ class Survey:
             self._note(1, 0, range(len(self._pieces)), found)
         elif self._pieces:
             self._in_windows(self._pieces, self._room())
-        ranked = windows.order_of(self._standings)
+        ranked = rounds.order_of(self._standings)
         return Result(
             self._standings, ranked, self._calibrated, self._windows[0] if self._windows else 1, len(self._windows) or 1
         )
@@ -193,12 +194,12 @@ class Survey:
     def _in_windows(self, pieces: Sequence[Piece], capacity: int) -> None:
         """Read windows of `capacity` tokens, or of fewer where one of them comes out too long."""
         while True:
-            self._pieces, lengths = windows.cut_long(self.documents, pieces, capacity, self.reader.prompts.lengths)
-            self._expected_tokens = windows.expected_tokens(lengths, capacity)
+            self._pieces, lengths = cutting.cut_long(self.documents, pieces, capacity, self.reader.prompts.lengths)
+            self._expected_tokens = rounds.expected_tokens(lengths, capacity)
             try:
-                windows.contest(lengths, capacity, self._read)
+                rounds.contest(lengths, capacity, self._read)
                 return
-            except windows.Overflow as overflow:
+            except rounds.Overflow as overflow:
                 capacity -= max(overflow.tokens, capacity // 16)
                 if capacity < SMALLEST_ROOM // 2:
                     raise ContextLengthError(
@@ -218,7 +219,7 @@ class Survey:
                 f"many for {self.reader.name} to look at documents as well (limit {limit}): shorten the query, or "
                 "raise max_prompt_tokens where the model's context allows it"
             )
-        longest = int((limit - overhead) / windows.PIECE_SHARE)  # then no piece is more than a prompt has positions
+        longest = int((limit - overhead) / cutting.PIECE_SHARE)  # then no piece is more than a prompt has positions
         return longest if self.limit is None else min(self.limit - overhead, longest)
 
     def _build(self, members: Sequence[int], cache: ReadCache | None) -> tuple[Prompt, Prompt]:
@@ -231,7 +232,7 @@ class Survey:
         asked, null = self._build(members, cache)
         excess = max(prompt.excess(self.limit, self.positions) for prompt in (asked, null))
         if excess:
-            raise windows.Overflow(excess)
+            raise rounds.Overflow(excess)
         return self._note(stage, window, members, self.reader.read(asked, null, cache, self.advance))
 
     def _note(self, stage: int, window: int, members: Sequence[int], found: TokenMasses) -> list[float]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qr_core.checks import check_one_of, checked_documents
-from qr_core.ranking.rounds import Piece, whole_documents
 from qr_core.text import chunking
 from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.pieces import Piece, whole_documents
 from qr_core.text.pruning import Candidate
 from qr_core.types import Document, DocumentLike
 

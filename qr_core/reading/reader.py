@@ -73,7 +73,8 @@ class Reader:
     name : str
         The model's, for errors.
     quantized_cache : mapping, optional
-        Arguments of transformers' `QuantizedCache`, in which keys and values are kept; see `qr_core.attention.quantized`.
+        Arguments of transformers' `QuantizedCache`, in which keys and values are kept; see
+        `qr_core.attention.quantized`.
 
     Raises
     ------

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qr_core.detection.detect import criteria, detect_heads
+from qr_core.detection import criteria
+from qr_core.detection.detect import detect_heads
 from qr_core.detection.measuring import Example
 from qr_core.heads.sets import FOLDER_FILE, HeadSet
 from qr_core.scorer import QRScorer

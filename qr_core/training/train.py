@@ -2,9 +2,10 @@
 
     python -m qr_core.training.train --data DIR --init DIR --out DIR [--start DIR] [--evaluation DIR] [--config FILE]
 
-`--data` holds the files `qr_core.training.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the model
-has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its states of
-words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model. Interrupted runs
+`--data` holds the files `qr_core.training.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the
+model has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its
+states of words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model.
+Interrupted runs
 continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a step and
 `--workers`.
 """

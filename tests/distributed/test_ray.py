@@ -11,8 +11,8 @@ import time
 import pytest
 
 from qr_core import ModelLoadError
+from qr_core.bulk import run as distributed
 from qr_core.bulk.ranker import Ranker
-from qr_core.bulk.ranker import run as distributed
 from qr_core.bulk.run import rank_file
 from qr_core.errors import StoppedError
 from qr_core.parallel import pool as ray_pool

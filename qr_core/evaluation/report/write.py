@@ -24,8 +24,8 @@ from typing import Any
 from qr_core.checks import encodable
 from qr_core.display.terminal import plain
 from qr_core.evaluation.evaluate import Results
+from qr_core.evaluation.report import plots
 from qr_core.evaluation.report.show import measures_of
-from qr_core.evaluation.report.write import plots
 from qr_core.evaluation.runner import file_name
 from qr_core.evaluation.work import Work
 from qr_core.files.trec import write_qrels, write_run

@@ -14,7 +14,7 @@ from qr_core import InputError, ModelLoadError, QRScorer
 from tests.helpers import GOLDEN
 from tests.sharded import CASES, results
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path):

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from qr_core import InputError, NonFiniteError, QRScorer
+from qr_core.bulk import ranker as bulk
 from qr_core.bulk.files import opened, read_part
-from qr_core.bulk.ranker import ranker as bulk
 from qr_core.bulk.run import rank_file
 from qr_core.errors import StoppedError
 from qr_core.parallel import pool as ray_pool

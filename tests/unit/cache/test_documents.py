@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from qr_core import Document, InputError, QRScorer
 from qr_core.attention.prefix import Prefix
+from qr_core.cache import folder as document_folder
 from qr_core.cache.documents import DocumentCache, Keys
 from qr_core.cache.folder import DocumentFolder, entries, purge
-from qr_core.cache.reads import folder as document_folder
-from qr_core.model.fingerprint import fingerprint
+from qr_core.model import fingerprint
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from qr_core import Document, InputError, QRScorer, cache_partition
 from qr_core.attention import prefill
 from qr_core.attention.prefix import Prefix
+from qr_core.cache import reads as cache
 from qr_core.cache.reads import SHARED, ReadCache
-from qr_core.cache.reads import reads as cache
 from qr_core.chain import ChainOptions
 from qr_core.model import loading as models
 from qr_core.prompts.joint import PromptBuilder

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from qr_core import HeadSet, generation
-from qr_core.cli.main import common as cli_common
+from qr_core.cli import common as cli_common
 from tests.helpers import GOLDEN
 
 TINY = ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,3-4", "--template", "plain", "--device", "cpu"]

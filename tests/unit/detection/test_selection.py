@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from qr_core import HeadSet, HeadSetError, InputError
+from qr_core.detection import selection
 from qr_core.detection.criteria import TEMPERATURE
-from qr_core.detection.detect import Detection, Measured, selection
+from qr_core.detection.detect import Detection
+from qr_core.detection.measuring import Measured
 from qr_core.evaluation.data.examples import read_examples
 from qr_core.heads.maps import compare, save_png, score_grid, terminal_map
 from qr_core.heads.sets import Provenance

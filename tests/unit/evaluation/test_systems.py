@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from qr_core import ContextLengthError, Document, GenerationError, InputError
 from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.evaluation.systems import rankgpt
 from qr_core.evaluation.systems.cross_encoder import cross_encoder_system
-from qr_core.evaluation.systems.rankers import rankgpt
 from qr_core.evaluation.systems.rankgpt import RankGPT, rankgpt_system
 from qr_core.evaluation.work import Pool
 from qr_core.generation import LocalGenerator

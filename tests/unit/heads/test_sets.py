@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from qr_core import HeadSet, HeadSetError, QRScorer
-from qr_core.heads.sets import HeadShape, published, resolve
+from qr_core.heads.resolve import resolve
+from qr_core.heads.sets import HeadShape, published
 from qr_core.prompts.templates import CHAT_ARGUMENTS
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 
@@ -29,7 +30,7 @@ def resolved(heads, model="org/model", revision=None, shape=SHAPE, template=None
     return resolve(heads, model, model, revision, shape, template, chat, allow)
 
 
-LISTS = (Path(__file__).parents[1] / "published_heads.txt").read_text("utf-8").splitlines()
+LISTS = (Path(__file__).parents[2] / "published_heads.txt").read_text("utf-8").splitlines()
 PUBLISHED = dict(line.split() for line in LISTS)
 
 
@@ -207,4 +208,4 @@ def test_a_head_set_in_the_models_folder_is_its_default(tmp_path):
 
 
 def test_published_sets_ship_as_files():
-    assert len(list((Path(__file__).parents[2] / "qr_core" / "head_sets").glob("*/*.json"))) == 8
+    assert len(list((Path(__file__).parents[3] / "qr_core" / "heads" / "published").glob("*/*.json"))) == 8

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, InputError, QRScorer
-from qr_core.ranking import rounds as windows
-from qr_core.ranking.rounds import Piece, Standing, contest, cut_long, expected_tokens, in_parts, pack, whole_documents
+from qr_core.ranking import rounds
+from qr_core.ranking.rounds import Standing, contest, expected_tokens, pack
+from qr_core.text.pieces import Piece, cut_long, in_parts, whole_documents
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 
@@ -120,7 +121,7 @@ def test_long_documents_are_cut_without_loss(texts, capacity):
             assert not document.text[place : piece.start].strip()
             place = piece.end
         assert not document.text[place:].strip()
-    assert all(length <= capacity * windows.PIECE_SHARE for length in lengths)
+    assert all(length <= capacity * pieces.PIECE_SHARE for length in lengths)
     assert all(n <= m for n, m in zip(words([p.of(documents) for p in pieces]), lengths, strict=True))
 
 
@@ -187,7 +188,7 @@ def test_of_parts_the_best_may_count():
 
 def test_round_comes_before_score_and_relevance_never_rises():
     standings = [Standing(1, 0, 9.0, 0.9), Standing(2, 0, 0.1, 0.2), Standing(2, 0, 0.3, 0.6), Standing(1, 1, 9.0, 0.9)]
-    assert windows.order_of(standings) == [2, 1, 0, 3]
+    assert rounds.order_of(standings) == [2, 1, 0, 3]
     assert [standing.relevance for standing in standings] == [0.2, 0.2, 0.6, 0.2]
 
 

@@ -166,7 +166,7 @@ def test_the_layout_is_the_head_sets_unless_named(tmp_path):
     assert found.with_heads(heads, "same").layout == "independent"
 
 
-DEFAULT = independent_module.__file__.replace("independent.py", "mini/model/qrhead_heads.json")
+DEFAULT = independent_module.__file__.replace("reading/independent.py", "mini/model/qrhead_heads.json")
 
 
 def test_options_are_checked(tmp_path):
