@@ -1,6 +1,6 @@
 # make demo      rank sample documents with the embedded model (sets up .venv first)
 # make test      the default test suite
-# make check     lint and types
+# make check     lint, types, and the order in which packages may import each other
 # make coverage  the default test suite with its coverage
 # make wheel     build the sdist, the wheel from it, look into both, and run the demo from the wheel in an empty environment
 # make docs      build the documentation into build/site; a warning is an error
@@ -40,6 +40,7 @@ test: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/mypy -p langchain_qrhead -p llama_index.postprocessor.qrhead
 
