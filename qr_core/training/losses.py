@@ -18,6 +18,9 @@ from qr_core.training.recipe import Recipe
 from qr_core.training.token_teacher import TokenTeacher, fitted
 
 FUSION = 0.75
+"""Factor of the sum of the teacher's logits and BM25's scores; see `fused`."""
+SMALLEST_MASS = 1e-6
+"""Added to every passage's mass: its share has a logarithm even where nothing looks at it."""
 
 
 class Readouts(torch.nn.Module):
@@ -85,13 +88,14 @@ def losses(
     """Cross-entropy over passages of the mass (mean over heads), distances to the teacher's states, language loss.
 
     The share of a passage is among the passages' masses alone: tokens that look elsewhere (at the introduction, at
-    the query) take no part in it, so that words without meaning may.
+    the query) take no part in it, so that words without meaning may. Looking elsewhere altogether gains nothing: see
+    `log_shares`.
     """
     states, vectors = teacher.states(batch.texts)
     found = read(model, batch.layout, recipe.read_layers, language)
     mass = passage_masses(found.masses, batch.layout, batch.passages.shape[1]).mean(dim=1)
-    log_share = torch.log(mass + 1e-6) - torch.log(mass.sum(dim=2, keepdim=True) + 1e-6)
-    null, log_share = log_share[:, 0], log_share[:, 1:]
+    shares = log_shares(mass, batch.passages[:, None])
+    null, log_share = shares[:, 0], shares[:, 1:]
     retrieval = -(targets(batch, vectors, recipe.temperature) * log_share).sum(dim=2)[batch.queries].mean()
     null = -((null * batch.passages).sum(dim=1) / batch.passages.sum(dim=1)).mean()
     known = batch.answers.any(dim=2)
@@ -114,6 +118,23 @@ def losses(
         else _language_loss(model, found.last, batch.layout, recipe.language_tokens),
         first=batch.answers.gather(2, best)[known][:, 0].float(),
     )
+
+
+def log_shares(mass: Tensor, present: Tensor) -> Tensor:
+    """Logarithm of each passage's share of the mass that all passages get.
+
+    Each mass is raised by `SMALLEST_MASS` before shares are taken, so the shares add up to one whatever the masses
+    are: with no mass on any passage they are equal, which no target that prefers a passage rewards.
+
+    Parameters
+    ----------
+    mass : Tensor
+        Shape (packs, queries, passages).
+    present : Tensor
+        Bool, broadcast to that shape: the others take no part, and their logarithm, of no meaning, is finite.
+    """
+    raised = mass + SMALLEST_MASS
+    return raised.log() - (raised * present).sum(dim=2, keepdim=True).log()
 
 
 def passage_masses(masses: Tensor, packs: Layout, passages: int) -> Tensor:

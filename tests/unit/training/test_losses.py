@@ -132,6 +132,37 @@ def test_losses_are_those_of_loops_over_packs_and_texts(initial_model):
         assert float(getattr(found, name)) == pytest.approx(float(value.detach()), rel=0.005), name
 
 
+@pytest.mark.parametrize("share", [1e-3, 1e-6, 1e-9, 0.0])
+def test_moving_mass_elsewhere_does_not_lower_the_loss(share, sources, initial_model, monkeypatch):
+    """Passages keep a share of a mass that is as it should be; with none they are equal, and so is what is lost."""
+    recipe = train.Recipe(**TINY)
+    batches = batches_for(initial_model, recipe)
+    teacher = token_teacher.TokenTeacher(initial_model)
+    model = train.new_model(recipe, torch.randn(len(batches.tokenizer), 32), batches.tokenizer)
+    rng = random.Random(2)
+    batch = batches.make([sources.packs.draw(rng) for _ in range(3)], rng)
+    present = batch.passages[:, None]
+    wanted = losses.targets(batch, teacher.states(batch.texts)[1], recipe.temperature)
+    even = present / present.sum(dim=2, keepdim=True)
+    right = 0.5 * torch.cat([even, wanted], dim=1)  # of `N/A`, then of the queries; the other half is elsewhere
+
+    def found(of_it):
+        monkeypatch.setattr(losses, "passage_masses", lambda *_: of_it * right[:, None])
+        with torch.no_grad():
+            return losses.losses(model, losses.Readouts(32, 32), batch, recipe, teacher)
+
+    least, other = found(1.0), found(share)
+    entropy = -torch.special.xlogy(wanted, wanted).sum(dim=2)[batch.queries].mean()
+    assert float(least.retrieval) == pytest.approx(float(entropy), abs=1e-3)
+    assert float(other.retrieval) >= float(least.retrieval) - 1e-4
+    assert float(other.null) >= float(least.null) - 1e-4
+    if share == 0:
+        counts = batch.passages.sum(dim=1)
+        assert float(other.null) == pytest.approx(float(counts.log().mean()), abs=1e-4)
+        asked = counts[:, None].expand_as(batch.queries)[batch.queries]
+        assert float(other.retrieval) == pytest.approx(float(asked.log().mean()), abs=1e-4)
+
+
 def test_losses_reach_every_part(sources, initial_model):
     """Packs apart and joint give gradients to queries, keys and embeddings, and the teacher's distances to readouts."""
     rng = random.Random(0)
