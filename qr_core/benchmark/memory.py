@@ -13,7 +13,6 @@ import gc
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from qr_core.benchmark.sides import ENCODERS, sides_of
 from qr_core.benchmark.subject import Loaded, Subject
 from qr_core.benchmark.task import Task, task_of
 from qr_core.errors import MemoryLimitError
+from qr_core.parallel.usage import peak, restart_peak
 
 SHORT = 2
 """Documents of the run that comes before the measured one."""
@@ -87,28 +87,23 @@ def peak_of(subject: Subject, task: Task, name: str) -> int:
     short.run(short.prepare())
     if name in ENCODERS:  # its model is what is prepared
         given = side.prepare()
-        before = _start(subject.device)
+        before = _restart(subject.device)
     else:
-        before = _start(subject.device)
+        before = _restart(subject.device)
         given = side.prepare()
-        _start(subject.device)
+        _restart(subject.device)
     side.run(given)
-    return _peak(subject.device) - before
+    return (peak(subject.device) or 0) - before
 
 
-def _start(device: str) -> int:
-    """Memory in use now, in bytes; the peak counts anew from here, where the system allows it."""
+def _restart(device: str) -> int:
+    """Free what nobody holds; returns the bytes in use now, from which the peak counts anew."""
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    _trim()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
-        return _peak_resident()
+    else:
+        _trim()
+    return restart_peak(device) or 0
 
 
 def _trim() -> None:
@@ -117,23 +112,3 @@ def _trim() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-def _peak(device: str) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else _peak_resident()
-
-
-def _peak_resident() -> int:
-    """Peak resident memory of this process, in bytes."""
-    try:
-        return _status("VmHWM")
-    except OSError:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

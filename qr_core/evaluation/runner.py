@@ -9,10 +9,8 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from qr_core.evaluation.answers.judging import JudgeError
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.work import Pool
 from qr_core.generation import RefusedRequestError
+from qr_core.parallel.usage import peak, restart_peak
 
 Step = Callable[[], Any]
 Handle = Callable[[Sequence[Pool]], Iterable[dict[str, Any]]]
@@ -95,7 +94,8 @@ def run(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step = la
 
 def _until_failure(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step) -> tuple[int, Exception | None]:
     """Work through `pools`; returns how many are done, and why the next one is not."""
-    reset_peak_memory()
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # whose memory counts
+    restart_peak(device)
     results: Iterator[dict[str, Any]] | None = None
     for number, pool in enumerate(pools):
         clock = time.perf_counter()
@@ -105,7 +105,7 @@ def _until_failure(handle: Handle, pools: Sequence[Pool], journal: Journal, step
         except FAILURES as error:
             return number, error.with_traceback(None)  # whose frames would hold on to tensors
         seconds = time.perf_counter() - clock
-        journal.add(pool.query_id, {**record, "seconds": seconds, "peak_memory": peak_memory()})
+        journal.add(pool.query_id, {**record, "seconds": seconds, "peak_memory": peak(device)})
         step()
     return len(pools), None
 
@@ -123,23 +123,3 @@ def latency(found: Found) -> dict[str, Any]:
         "p95_seconds": tail,
         "peak_memory": max(peaks, default=None),
     }
-
-
-def reset_peak_memory() -> None:
-    """Let `peak_memory` count from now, where the system can."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory() -> int | None:
-    """Most memory of this process since the reset, in bytes: the GPU's where there is one, else the resident set."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    line = re.search(r"VmHWM:\s*([0-9]+) kB", status)
-    return int(line[1]) * 1024 if line else None

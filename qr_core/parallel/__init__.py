@@ -1,6 +1,6 @@
-"""Parallel: a thread for calls that must take turns, and a pool of Ray actors for those that need not.
+"""Parallel: a thread for calls that must take turns, a pool of Ray actors for those that need not, and memory used.
 
-Neither knows what it runs.
+None of them knows what runs.
 """
 
 from typing import TYPE_CHECKING

@@ -286,13 +286,10 @@ def test_layers_without_keys_of_their_own_are_refused(tmp_path, field):
 
 MEMORY = """
 import sys
-from pathlib import Path
 import torch
 from qr_core import QRScorer
+from qr_core.parallel.usage import resident
 torch.set_num_threads(1)
-def resident():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 scorer = QRScorer.from_pretrained(sys.argv[1], sys.argv[2], template="plain", device="cpu")
 before = resident()
 scorer.reader.model.at_depth(scorer.heads.deepest)
@@ -309,7 +306,7 @@ def test_upper_layers_take_no_memory(save_tiny):
     for deepest in (3, 15):
         command = [sys.executable, "-c", MEMORY, str(folder), f"{deepest}-1"]
         grown[deepest] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    print(f"4 of 16 layers: {grown[3] / 1024:.0f} MiB, all: {grown[15] / 1024:.0f} MiB")
+    print(f"4 of 16 layers: {grown[3] / 2**20:.0f} MiB, all: {grown[15] / 2**20:.0f} MiB")
     assert grown[3] < 0.5 * grown[15]
 
 

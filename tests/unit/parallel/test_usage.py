@@ -1,0 +1,39 @@
+"""Peak memory: it grows with what is held, and can count anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from qr_core.parallel import usage
+
+BLOCK = 64 * 2**20
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+
+
+@needs_proc
+def test_the_peak_counts_from_the_restart():
+    before = usage.restart_peak("cpu")
+    held = bytearray(BLOCK)
+    first = usage.peak("cpu")
+    assert first - before > 0.9 * BLOCK
+    assert usage.resident() > before
+    del held
+    usage.restart_peak("cpu")
+    assert usage.peak("cpu") < first - 0.5 * BLOCK
+
+
+def test_without_proc_the_peak_is_that_of_the_whole_run(monkeypatch):
+    pytest.importorskip("resource")
+
+    def missing(*_):
+        raise FileNotFoundError("/proc/self/status")
+
+    monkeypatch.setattr(usage, "_status", missing)
+    monkeypatch.setattr(usage.Path, "write_text", missing)
+    assert usage.restart_peak("cpu") == usage.peak("cpu") > 2**20
+    assert usage.resident() is None
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert usage.peak("cpu") is None
