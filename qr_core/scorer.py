@@ -20,8 +20,9 @@ from qr_core.cache.reads import SHARED, ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.errors import InputError
 from qr_core.explain.explanation import MOST_DOCUMENTS, Explanation, explain
+from qr_core.heads.parts import HeadShape
 from qr_core.heads.resolve import resolve
-from qr_core.heads.sets import HeadSet, HeadShape
+from qr_core.heads.sets import HeadSet
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.model import loading as models
 from qr_core.parallel.worker import Worker

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from qr_core import Document, HeadSet, QRScorer
-from qr_core.heads.sets import HeadShape
+from qr_core.heads.parts import HeadShape
 
 GOLDEN = Path(__file__).parent / "golden"
 STRINGS = {

@@ -18,8 +18,9 @@ from transformers import AutoModel, LlamaConfig, PreTrainedModel
 from qr_core.cache.documents import DocumentCache
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError, QRHeadError
+from qr_core.heads.parts import HeadShape
 from qr_core.heads.resolve import resolve
-from qr_core.heads.sets import HeadSet, HeadShape
+from qr_core.heads.sets import HeadSet
 from qr_core.mini import EMBEDDED_NAME
 from qr_core.model.loading import ModelSource, SharedModel
 from qr_core.prompts.joint import Prompt

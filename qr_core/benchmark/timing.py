@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from qr_core.benchmark.sides import Scores, Side
+from qr_core.correlation import spearman
 
 
 @dataclass
@@ -97,14 +98,6 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float | None:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def rank_correlation(one: Scores, other: Scores) -> float | None:
-    """Spearman's, ties in the order given; None for fewer than two documents."""
-    if len(one) < 2:
-        return None
-    ranks = [np.argsort(np.argsort(scores, kind="stable"), kind="stable") for scores in (one, other)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
 def agreement(found: Mapping[str, Measured]) -> dict[str, float | None]:
     """How far the joint scores are from the published ones, and how alike the independent layout ranks."""
     joint, published, apart = (
@@ -113,7 +106,7 @@ def agreement(found: Mapping[str, Measured]) -> dict[str, float | None]:
     said: dict[str, float | None] = {}
     if joint is not None and published is not None:
         said["largest_difference_joint_published"] = max(abs(a - b) for a, b in zip(joint, published, strict=True))
-        said["rank_correlation_joint_published"] = rank_correlation(joint, published)
+        said["rank_correlation_joint_published"] = spearman(joint, published)
     if joint is not None and apart is not None:
-        said["rank_correlation_independent_joint"] = rank_correlation(joint, apart)
+        said["rank_correlation_independent_joint"] = spearman(joint, apart)
     return said

@@ -275,8 +275,9 @@ def _depth_png(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
     from qr_core.heads.maps import terminal_map
+    from qr_core.heads.pairs import format_pairs
 
-    listed = ", ".join(f"{layer}-{head}" for layer, head, _ in heads.heads)
+    listed = format_pairs(heads.pairs(), ", ")
     out.print(f"{len(heads.heads)} heads of {plain(heads.model)} by {heads.criterion}: {listed}", soft_wrap=True)
     out.print(terminal_map(heads))
     if report.get("depth"):
@@ -322,14 +323,15 @@ def heads_compare(
     format_: FormatOption = Format.table,
 ) -> None:
     """Say how much two head sets have in common."""
-    from qr_core.heads.maps import compare
+    from qr_core.heads.comparison import compare
+    from qr_core.heads.pairs import format_pairs
     from qr_core.heads.sets import HeadSet
 
     found = compare(HeadSet.load(first), HeadSet.load(second))
     if format_ is Format.json:
         print_json(asdict(found))
         return
-    shared = ", ".join(f"{layer}-{head}" for layer, head in found.shared) or "none"
+    shared = format_pairs(found.shared, ", ") or "none"
     out.print(f"shared heads: {shared}", soft_wrap=True)
     out.print(
         f"{found.of_first:.0%} of the first, {found.of_second:.0%} of the second; {found.by_chance:.0%} by chance"
@@ -355,7 +357,8 @@ def heads_mask_test(
     """Ask the model for needles with chosen heads silenced, and with random heads silenced."""
     from qr_core.detection.copying import causal_check
     from qr_core.detection.selection import Spread
-    from qr_core.heads.sets import HeadSet, HeadShape
+    from qr_core.heads.parts import HeadShape
+    from qr_core.heads.sets import HeadSet
 
     options = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
     generator = _generator(model, options)
@@ -364,7 +367,7 @@ def heads_mask_test(
         heads = HeadSet.load(name)
         if heads.config != HeadShape.of(generator.model.config):
             raise InputError(f"head set {name} is for a model of another shape ({heads.model})")
-        chosen[name] = [(layer, head) for layer, head, _ in heads.heads]
+        chosen[name] = heads.pairs()
     cases = _cases(generator, haystack, needles, needle_tokens, needle_depths)
     results = causal_check(generator, cases, chosen, draws)
     if format_ is Format.json:

@@ -9,7 +9,6 @@ Knows nothing of query-focused scores.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,13 +23,12 @@ from qr_core.attention.capture import Capture, capturing
 from qr_core.attention.prefill import prefill
 from qr_core.detection.needles import Hidden
 from qr_core.generation import INSTRUCTION, LocalGenerator
-from qr_core.heads.sets import HeadSet, HeadShape, Provenance
+from qr_core.heads.pairs import Pair, random_pairs
+from qr_core.heads.parts import HeadShape, Provenance
+from qr_core.heads.sets import HeadSet
 
 ANSWER_TOKENS = 32
 _WORD = re.compile(r"\w+")
-
-Pair = tuple[int, int]
-"""Layer and head, from 0."""
 
 
 @dataclass(frozen=True)
@@ -183,14 +181,6 @@ def _log_probability(generator: LocalGenerator, model: Any, ids: list[int], answ
     return float(chosen.mean())
 
 
-def random_heads(shape: HeadShape, count: int, seed: int, without: Sequence[Pair] = ()) -> list[Pair]:
-    """`count` heads drawn with `seed` from those that are not in `without`."""
-    out = set(without)
-    others = [(n // shape.heads, n % shape.heads) for n in range(shape.layers * shape.heads)]
-    others = [pair for pair in others if pair not in out]
-    return random.Random(seed).sample(others, min(count, len(others)))
-
-
 def causal_check(
     generator: LocalGenerator, cases: Sequence[Hidden], chosen: Mapping[str, Sequence[Pair]], draws: int = 5
 ) -> dict[str, list[NeedleResult]]:
@@ -199,6 +189,6 @@ def causal_check(
     results = {"none": [needle_test(generator, cases)]}
     for name, heads in chosen.items():
         results[name] = [needle_test(generator, cases, heads)]
-        drawn = [random_heads(shape, len(heads), seed, heads) for seed in range(draws)]
+        drawn = [random_pairs(shape, len(heads), seed, heads) for seed in range(draws)]
         results[f"random, as many as {name}"] = [needle_test(generator, cases, heads) for heads in drawn]
     return results

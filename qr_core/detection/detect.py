@@ -31,7 +31,8 @@ from qr_core.detection.criteria import Criterion
 from qr_core.detection.measuring import Example, Measured, measure, measure_all
 from qr_core.errors import InputError
 from qr_core.files.workfolder import WorkFolder
-from qr_core.heads.sets import HeadSet, Provenance
+from qr_core.heads.parts import Provenance
+from qr_core.heads.sets import HeadSet
 from qr_core.parallel.pool import Engine, Workers, on_ray
 from qr_core.scorer import QRScorer
 from qr_core.version import __version__

@@ -17,6 +17,7 @@ from qr_core.evaluation.runner import Handle
 from qr_core.evaluation.systems.orders import PREFIX, reordered
 from qr_core.evaluation.systems.rankers import System, attention_system, bm25_system, dense_system, given_system
 from qr_core.evaluation.work import Pool
+from qr_core.heads.pairs import format_pairs, random_pairs
 from qr_core.scorer import QRScorer
 from qr_core.types import Order
 
@@ -217,24 +218,17 @@ def _random(like: QRScorer, settings: Settings) -> list[tuple[str, QRScorer]]:
 
     Where enough are left, those with a sliding window, which do not see a whole joint prompt, are left out.
     """
-    from qr_core.detection.copying import random_heads
-
-    own, shape = _pairs(like), like.heads.config
+    own, shape = like.heads.pairs(), like.heads.config
     near = windows_of(like.reader.layers) if like.layout == "joint" else ()
-    out = {*own, *((layer, head) for layer in near for head in range(shape.heads))}
+    out = {*own, *(pair for pair in shape.pairs() if pair[0] in near)}
     if shape.layers * shape.heads - len(out) < len(own):
         out = set(own)
     found = []
     for draw in range(settings.seed, settings.seed + settings.draws):
-        pairs = random_heads(shape, len(own), draw, sorted(out))
+        pairs = random_pairs(shape, len(own), draw, out)
         heads = like.heads.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
-        named = ",".join(f"{layer}-{head}" for layer, head in pairs)
-        found.append((f"random-heads {draw}", like.with_heads(heads, named)))
+        found.append((f"random-heads {draw}", like.with_heads(heads, format_pairs(pairs))))
     return found
-
-
-def _pairs(scorer: QRScorer) -> list[tuple[int, int]]:
-    return [(layer, head) for layer, heads in scorer.heads.by_layer().items() for head in heads]
 
 
 def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = None) -> Entry:
@@ -243,7 +237,7 @@ def _attention(name: str, scorer: QRScorer, order: Order, windows: int | None = 
         "revision": scorer.source.revision,
         "dtype": scorer.source.dtype,
         "heads": scorer.heads_name,
-        "head_list": ",".join(f"{layer}-{head}" for layer, head in _pairs(scorer)),
+        "head_list": format_pairs(sorted(scorer.heads.pairs())),
         "template": scorer.template.name,
         "layout": scorer.layout,
         "calibrate": scorer.calibrate,

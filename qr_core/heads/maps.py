@@ -1,12 +1,8 @@
-"""Head maps: a detection's head scores as a picture of layers by heads, in the terminal and as PNG; two sets compared.
-
-Knows nothing of how scores came about.
-"""
+"""Head maps: a detection's head scores as a picture of layers by heads, in the terminal and as PNG."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +11,11 @@ from numpy.typing import NDArray
 from rich.style import Style
 from rich.text import Text
 
-from qr_core.errors import HeadSetError, InputError
+from qr_core.errors import InputError
 from qr_core.heads.sets import HeadSet
 
 DARK, BRIGHT = (70, 80, 130), (255, 214, 92)
-"""Colours of the lowest and highest score; they differ in lightness, so colour-blind readers see them apart."""
-
+"""Colours of the lowest and highest score; they differ in lightness, so that colour-blind readers can tell them too."""
 
 SHADES = "·░▒▓█"
 
@@ -48,7 +43,7 @@ def _scaled(grid: NDArray[np.float64]) -> NDArray[np.float64]:
 def terminal_map(heads: HeadSet) -> Text:
     """Two characters a head, one line a layer: brighter and denser is higher, `*` marks the heads of the set."""
     shares = _scaled(score_grid(heads))
-    chosen = {(layer, head) for layer, head, _ in heads.heads}
+    chosen = set(heads.pairs())
     width = len(str(len(shares) - 1))
     text = Text(f"layers up, heads 0 to {shares.shape[1] - 1} across; * selected, - not judged\n")
     for layer in range(len(shares) - 1, -1, -1):
@@ -111,70 +106,15 @@ def png(heads: HeadSet) -> bytes:
     figure = figure_type(figsize=(2 + min(20, 0.28 * count), 1.6 + min(24, 0.28 * layers)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(grid, origin="lower", aspect="auto", cmap="cividis", interpolation="nearest")
-    listed = [(layer, head) for layer, head, _ in heads.heads]
-    axes.scatter(
-        [h for _, h in listed], [n for n, _ in listed], s=36, facecolors="none", edgecolors="red", linewidths=1
-    )
+    listed = heads.pairs()
+    rows, columns = [layer for layer, _ in listed], [head for _, head in listed]
+    axes.scatter(columns, rows, s=36, facecolors="none", edgecolors="red", linewidths=1)
     axes.set_xlabel("head")
     axes.set_ylabel("layer")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"{heads.model}\n{heads.criterion}; {len(set(listed))} heads ringed", fontsize=10)
+    axes.set_title(f"{heads.model}\n{heads.criterion}; {len(listed)} heads ringed", fontsize=10)
     figure.colorbar(image, ax=axes, label="score")
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=120, format="png")
     return drawn.getvalue()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two head sets of one model.
-
-    Attributes
-    ----------
-    shared : tuple of (layer, head)
-        In both.
-    of_first, of_second : float
-        Their share of each set.
-    by_chance : float
-        Expected share of the first set if the second were drawn at random.
-    rank_correlation : float or None
-        Spearman's, over all heads that both judged; None where one did not keep all scores.
-    """
-
-    shared: tuple[tuple[int, int], ...]
-    of_first: float
-    of_second: float
-    by_chance: float
-    rank_correlation: float | None
-
-
-def compare(first: HeadSet, second: HeadSet) -> Comparison:
-    """Overlap of two sets, and how alike they rank all heads.
-
-    Raises
-    ------
-    HeadSetError
-        When they belong to models of different shapes.
-    """
-    if first.config != second.config:
-        raise HeadSetError(f"the sets are for models of different shapes: {first.model} and {second.model}")
-    one, other = ({(layer, head) for layer, head, _ in found.heads} for found in (first, second))
-    shared = tuple(sorted(one & other))
-    grids = [score_grid(found).ravel() for found in (first, second) if found.provenance and found.provenance.scores]
-    correlation = None
-    if len(grids) == 2:
-        both = ~np.isnan(grids[0]) & ~np.isnan(grids[1])
-        ranks = [_ranks(grid[both]) for grid in grids]
-        if both.sum() > 1 and all(rank.std() > 0 for rank in ranks):
-            correlation = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-    total = first.config.layers * first.config.heads
-    return Comparison(shared, len(shared) / len(one), len(shared) / len(other), len(other) / total, correlation)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 0, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    middles: NDArray[np.float64] = ends - (counts + 1) / 2
-    return middles[inverse]

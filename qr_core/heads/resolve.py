@@ -5,28 +5,22 @@ Knows nothing of weights or tokens: a model is its name, its revision and the sh
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from qr_core.errors import HeadSetError
-from qr_core.heads.sets import FOLDER_FILE, HeadSet, HeadShape, published
+from qr_core.heads.pairs import Pair, format_pairs, parse_pairs
+from qr_core.heads.parts import HeadShape
+from qr_core.heads.sets import FOLDER_FILE, HeadSet, published
 from qr_core.prompts.templates import TemplateName
 
-_PAIRS = re.compile(r"^\s*\d{1,6}-\d{1,6}(\s*,\s*\d{1,6}-\d{1,6})*\s*$")
 
-
-def _listed(
-    pairs: Iterable[tuple[int, int]], model: str, shape: HeadShape, template: TemplateName, how: str
-) -> HeadSet:
+def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: TemplateName, how: str) -> HeadSet:
     """A set from bare (layer, head) pairs, checked against `shape`."""
-    wrong = [f"{layer}-{head}" for layer, head in pairs if layer >= shape.layers or head >= shape.heads]
+    wrong = [(layer, head) for layer, head in pairs if layer >= shape.layers or head >= shape.heads]
     if wrong:
-        raise HeadSetError(
-            f"heads outside the model: {', '.join(wrong)}; {model} has layers 0-{shape.layers - 1} "
-            f"and heads 0-{shape.heads - 1}"
-        )
+        raise HeadSetError(f"heads outside the model: {format_pairs(wrong, ', ')}; {model} has {shape.range}")
     fields: dict[str, Any] = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
     if template == "reference":
         raise HeadSetError(
@@ -68,14 +62,12 @@ def resolve(
     HeadSetError
         When no set is known, or it belongs to a model of another shape, another model or another template.
     """
-    if isinstance(heads, str) and (heads == "all" or _PAIRS.match(heads)):
-        chosen = template or ("chat" if has_chat_template else "plain")
-        if heads == "all":
-            whole = [layer for layer in range(shape.layers) if layer not in near] or range(shape.layers)
-            every = [(layer, head) for layer in whole for head in range(shape.heads)]
-            return _listed(every, model, shape, chosen, "every head (In-Context Re-ranking)"), "all"
-        pairs = [(int(a), int(b)) for a, b in (pair.split("-") for pair in heads.replace(" ", "").split(","))]
-        return _listed(pairs, model, shape, chosen, "named by the caller"), heads
+    own: TemplateName = template or ("chat" if has_chat_template else "plain")
+    if heads == "all":
+        every = shape.pairs(without=near) or shape.pairs()
+        return _listed(every, model, shape, own, "every head (In-Context Re-ranking)"), "all"
+    if isinstance(heads, str) and (pairs := parse_pairs(heads)):
+        return _listed(pairs, model, shape, own, "named by the caller"), heads
     if heads is None:
         found, name = _default(model, folder, shape)
     elif isinstance(heads, HeadSet):
@@ -120,8 +112,8 @@ def _check_belongs(
 ) -> None:
     if found.config != shape:
         raise HeadSetError(
-            f"head set {name} is for {found.model} ({_described(found.config)}), "
-            f"but {model} has {_described(shape)}: use heads found for this model"
+            f"head set {name} is for {found.model} ({found.config}), but {model} has {shape}: "
+            "use heads found for this model"
         )
     if allow_mismatch or Path(model).is_dir():  # a local folder is known by its config alone
         return
@@ -135,7 +127,3 @@ def _check_belongs(
             f"head set {name} is for revision {found.revision} of {model}, not {revision or 'the newest'}: "
             "pass that revision, or allow_model_mismatch=True"
         )
-
-
-def _described(shape: HeadShape) -> str:
-    return f"{shape.layers} layers, {shape.heads} heads, {shape.kv_heads} key heads, hidden size {shape.hidden}"

@@ -1,7 +1,7 @@
 """Head sets: which attention heads to read, where they were found, and for which model and prompt.
 
-A head set belongs to a model and to the template it was found under; this module checks both. Sets published with
-the paper ship as JSON files in `head_sets/`; a model folder may carry its own as `qrhead_heads.json`.
+A head set belongs to a model and to the template it was found under. The sets published with the paper ship as JSON
+files in `published/`; a model folder may carry its own as `qrhead_heads.json`.
 
 Knows nothing of weights or tokens: a model is its name, its revision and the shape in its config.
 """
@@ -15,15 +15,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from qr_core.errors import HeadSetError, ModelLoadError
+from qr_core.errors import HeadSetError
+from qr_core.heads.pairs import Pair
+from qr_core.heads.parts import HeadShape, Index, Provenance, Score, Strict, TemplateStrings
 from qr_core.prompts import templates
 from qr_core.prompts.templates import CHAT_ARGUMENTS, Template, TemplateName
 from qr_core.types import Layout
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 FOLDER_FILE = "qrhead_heads.json"
 """A head set under this name in a model's folder is that model's default."""
@@ -31,89 +33,9 @@ FOLDER_FILE = "qrhead_heads.json"
 MAX_FILE_BYTES = 16 * 2**20
 _TRIPLE = re.compile(r"\[\n\s+(\d+),\n\s+(\d+),\n\s+([^\s\]]+)\n\s+\]")
 """A head in indented JSON. Text in strings has no bare line breaks, so it cannot look like one."""
-_Index = Annotated[int, Field(ge=0, strict=True)]
-_Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HeadShape(_Strict):
-    """The part of a model's config that decides which heads exist."""
-
-    layers: Annotated[int, Field(gt=0)]
-    heads: Annotated[int, Field(gt=0)]
-    kv_heads: Annotated[int, Field(gt=0)]
-    hidden: Annotated[int, Field(gt=0)]
-
-    @classmethod
-    def of(cls, config: PreTrainedConfig) -> HeadShape:
-        """Read the shape of a decoder's config (the text part of a composite one).
-
-        Raises
-        ------
-        ModelLoadError
-            When the config has no attention heads, or no one number of them.
-        """
-        text = config.get_text_config(decoder=True)
-        try:
-            heads = int(text.num_attention_heads)
-            return cls(
-                layers=int(text.num_hidden_layers),
-                heads=heads,
-                kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
-                hidden=int(text.hidden_size),
-            )
-        except (AttributeError, TypeError, ValueError) as error:
-            kind = type(config).__name__
-            raise ModelLoadError(f"{kind} does not describe a decoder with attention heads: not supported") from error
-
-
-class TemplateStrings(_Strict):
-    """The strings of the published code's prompt that differ by model family."""
-
-    prefix: str
-    suffix: str
-    separator: str
-
-
-class Provenance(_Strict):
-    """How a set was detected, enough to do it again.
-
-    Attributes
-    ----------
-    examples, left_out : int
-        How many were used, and how many nothing could be learnt from.
-    fingerprint : str
-        SHA-256 of the examples used: queries, documents in prompt order, and which of them answer.
-    seed, shuffled
-        Of the sample, and whether documents were shuffled.
-    calibrated : bool
-        Whether heads were judged by calibrated and filtered scores.
-    temperature : float, optional
-        Of the contrastive criterion.
-    max_layer : int, optional
-        Deepest layer allowed.
-    versions : dict
-        Of this package and what it runs on.
-    scores : tuple of (layer, head, score)
-        Every head that was judged, best first.
-    """
-
-    examples: Annotated[int, Field(gt=0)]
-    left_out: Annotated[int, Field(ge=0)] = 0
-    fingerprint: str
-    seed: int = 0
-    shuffled: bool = False
-    calibrated: bool = False
-    temperature: float | None = None
-    max_layer: int | None = None
-    versions: dict[str, str] = {}
-    scores: tuple[tuple[_Index, _Index, _Score], ...] = ()
-
-
-class HeadSet(_Strict):
+class HeadSet(Strict):
     """Heads of one model under one template, with their provenance.
 
     Attributes
@@ -131,7 +53,7 @@ class HeadSet(_Strict):
     template_arguments : dict, optional
         What the chat template was rendered with (`date_string`, `enable_thinking`); recorded for `chat`.
     layout : str
-        `joint`: all documents in one prompt, each seeing those before it. `independent`: each one encoded apart.
+        `joint`: all documents in one prompt, each seeing those before it. `independent`: each encoded on its own.
     criterion : str
         How heads were ranked.
     data : str
@@ -144,9 +66,9 @@ class HeadSet(_Strict):
         Whether the scores of these heads gain from subtracting the content-free query.
     max_prompt_tokens : int, optional
         Longest prompt that these heads are good for, where that is less than the model's context; longer input is
-        read in windows.
+        ranked in several prompts.
     passage_tokens : int, optional
-        Longest document that these heads are good for; of a longer one they read parts, and the best part counts.
+        Longest document that these heads are good for; a longer one is scored in parts, and the best part counts.
     default : bool
         Whether this set is used for its model when none is named.
     provenance : Provenance, optional
@@ -163,7 +85,7 @@ class HeadSet(_Strict):
     criterion: str
     data: str
     source: str | None = None
-    heads: tuple[tuple[_Index, _Index, _Score | None], ...] = Field(min_length=1)
+    heads: tuple[tuple[Index, Index, Score | None], ...] = Field(min_length=1)
     calibrate: bool = True
     max_prompt_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
     passage_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
@@ -198,12 +120,9 @@ class HeadSet(_Strict):
     def _check(self) -> HeadSet:
         if self.template == "reference" and self.template_strings is None:
             raise ValueError("template 'reference' needs template_strings (prefix, suffix, separator)")
-        for layer, head, _ in self.heads:
+        for layer, head in self.pairs():
             if layer >= self.config.layers or head >= self.config.heads:
-                raise ValueError(
-                    f"head {layer}-{head} is outside the model: it has layers 0-{self.config.layers - 1} "
-                    f"and heads 0-{self.config.heads - 1}"
-                )
+                raise ValueError(f"head {layer}-{head} is outside the model: it has {self.config.range}")
         return self
 
     def prompt_template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -220,17 +139,21 @@ class HeadSet(_Strict):
             return templates.reference_template(self.template_strings.model_dump())
         return templates.plain_template()
 
+    def pairs(self) -> list[Pair]:
+        """Its heads as (layer, head), best first, each once."""
+        return list(dict.fromkeys((layer, head) for layer, head, _ in self.heads))
+
     @property
     def deepest(self) -> int:
         """The deepest layer that has a head in this set."""
-        return max(layer for layer, _, _ in self.heads)
+        return max(layer for layer, _ in self.pairs())
 
     def by_layer(self) -> dict[int, list[int]]:
         """Heads of each layer, in ascending order, each once."""
-        found: dict[int, set[int]] = {}
-        for layer, head, _ in self.heads:
-            found.setdefault(layer, set()).add(head)
-        return {layer: sorted(found[layer]) for layer in sorted(found)}
+        found: dict[int, list[int]] = {}
+        for layer, head in sorted(self.pairs()):
+            found.setdefault(layer, []).append(head)
+        return found
 
     @classmethod
     def from_json(cls, text: str, origin: str) -> HeadSet:

@@ -63,7 +63,7 @@ def select_heads(model: Path, packs: Packs, count: int, heads: int, seed: int = 
     write_examples(examples, model.parent / "examples.jsonl")
     scorer = QRScorer.from_pretrained(model, "all", template="plain", layout=LAYOUT)
     found = detect_heads(scorer, examples, "ndcg", num_heads=heads, data="training questions, held out from training")
-    chosen = [found.candidates.index((layer, head)) for layer, head, _ in found.heads.heads]
+    chosen = [found.candidates.index(pair) for pair in found.heads.pairs()]
 
     def together(scores: Tensor, gold: Sequence[int]) -> Tensor:
         return criteria.ndcg(scores[chosen].sum(dim=0, keepdim=True), gold)

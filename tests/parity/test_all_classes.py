@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from qr_core import HeadSetError, ModelLoadError
 from qr_core.attention import layers
-from qr_core.heads.sets import HeadShape
+from qr_core.heads.parts import HeadShape
 from qr_core.model import verify as trial
 from tests.architectures import FAMILIES
 

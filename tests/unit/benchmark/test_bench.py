@@ -121,9 +121,6 @@ def test_ratios_and_exponents():
     sizes = [10, 100, 1000]
     assert timing.exponent(sizes, [0.5 * n**1.7 for n in sizes]) == pytest.approx(1.7)
     assert timing.exponent([10], [1.0]) is None
-    assert timing.rank_correlation([0.1, 0.5, 0.3], [1, 9, 2]) == pytest.approx(1)
-    assert timing.rank_correlation([0.1, 0.5, 0.3], [9, 1, 2]) == pytest.approx(-1)
-    assert timing.rank_correlation([0.1], [9]) is None
 
 
 def test_memory_grows_with_what_a_side_keeps():

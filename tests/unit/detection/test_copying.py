@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, InputError
-from qr_core.detection.copying import _ask, causal_check, copy_scores, copying_heads, needle_test, random_heads
+from qr_core.detection.copying import _ask, causal_check, copy_scores, copying_heads, needle_test
 from qr_core.detection.needles import NEEDLES, Needle, default_haystack, hide, read_needles
 from qr_core.generation import INSTRUCTION, LocalGenerator
-from qr_core.heads.sets import HeadShape
 from tests.planted import Planted, tokenizer
 
 HAYSTACK = "The oven is lit at five. Bread is baked on every day of the week. The baker goes home at noon."
@@ -71,15 +70,6 @@ def test_silencing_the_copying_head_breaks_retrieval_and_random_ones_do_not(copi
     assert [r.recall for r in results["random, as many as copier"]] == [1.0] * 4
     assert results["copier"][0].log_probability < results["none"][0].log_probability - 5
     assert needle_test(whole, [case]) == results["none"][0]  # nothing stays silenced
-
-
-def test_random_heads_leave_out_the_chosen():
-    shape = HeadShape(layers=2, heads=4, kv_heads=4, hidden=16)
-    drawn = random_heads(shape, 3, 0, [(0, 0), (1, 1)])
-    assert len(set(drawn)) == 3
-    assert not {(0, 0), (1, 1)} & set(drawn)
-    assert drawn == random_heads(shape, 3, 0, [(0, 0), (1, 1)])
-    assert len(random_heads(shape, 99, 0)) == 8
 
 
 def test_a_haystack_over_the_context(copier):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from qr_core import HeadSet, HeadSetError, QRScorer
+from qr_core.heads.parts import HeadShape
 from qr_core.heads.resolve import resolve
-from qr_core.heads.sets import HeadShape, published
+from qr_core.heads.sets import published
 from qr_core.prompts.templates import CHAT_ARGUMENTS
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 
