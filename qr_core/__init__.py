@@ -1,42 +1,50 @@
 """qrhead: rank and prune context by the attention of a language model's query-focused heads.
 
 Source of the method: Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ranking, arXiv 2506.09944.
-Names that need torch are imported when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qr_core.cache.reads import cache_partition
-from qr_core.errors import (
-    ContextLengthError,
-    GenerationError,
-    HeadSetError,
-    InputError,
-    MemoryLimitError,
-    ModelLoadError,
-    NonFiniteError,
-    QRHeadError,
-)
-from qr_core.types import Document, Hit, Pruned, Ranking, Span
+from qr_core.lazy import exports
 from qr_core.version import __version__
 
 if TYPE_CHECKING:
-    from qr_core.detection.detect import detect_heads
+    from qr_core.bulk.run import rank_file
+    from qr_core.cache.documents import DocumentCache
+    from qr_core.cache.reads import cache_partition
+    from qr_core.detection.detect import Detection, detect_heads
     from qr_core.detection.measuring import Example
-    from qr_core.generation import ask
+    from qr_core.errors import (
+        ContextLengthError,
+        GenerationError,
+        HeadSetError,
+        InputError,
+        MemoryLimitError,
+        ModelLoadError,
+        NonFiniteError,
+        QRHeadError,
+    )
+    from qr_core.explain.explanation import Explanation
+    from qr_core.generation import EndpointGenerator, Generator, LocalGenerator, ask
     from qr_core.heads.sets import HeadSet
     from qr_core.scorer import QRScorer
+    from qr_core.types import Document, Hit, Pruned, Ranking, Span
 
 __all__ = [
     "ContextLengthError",
+    "Detection",
     "Document",
+    "DocumentCache",
+    "EndpointGenerator",
     "Example",
+    "Explanation",
     "GenerationError",
+    "Generator",
     "HeadSet",
     "HeadSetError",
     "Hit",
     "InputError",
+    "LocalGenerator",
     "MemoryLimitError",
     "ModelLoadError",
     "NonFiniteError",
@@ -49,22 +57,38 @@ __all__ = [
     "ask",
     "cache_partition",
     "detect_heads",
+    "rank_file",
 ]
 
-_LATER = {
-    "Example": "qr_core.detection.measuring",
-    "HeadSet": "qr_core.heads.sets",
-    "QRScorer": "qr_core.scorer",
-    "ask": "qr_core.generation",
-    "detect_heads": "qr_core.detection.detect",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "ContextLengthError": "qr_core.errors",
+        "Detection": "qr_core.detection.detect",
+        "Document": "qr_core.types",
+        "DocumentCache": "qr_core.cache.documents",
+        "EndpointGenerator": "qr_core.generation",
+        "Example": "qr_core.detection.measuring",
+        "Explanation": "qr_core.explain.explanation",
+        "GenerationError": "qr_core.errors",
+        "Generator": "qr_core.generation",
+        "HeadSet": "qr_core.heads.sets",
+        "HeadSetError": "qr_core.errors",
+        "Hit": "qr_core.types",
+        "InputError": "qr_core.errors",
+        "LocalGenerator": "qr_core.generation",
+        "MemoryLimitError": "qr_core.errors",
+        "ModelLoadError": "qr_core.errors",
+        "NonFiniteError": "qr_core.errors",
+        "Pruned": "qr_core.types",
+        "QRHeadError": "qr_core.errors",
+        "QRScorer": "qr_core.scorer",
+        "Ranking": "qr_core.types",
+        "Span": "qr_core.types",
+        "ask": "qr_core.generation",
+        "cache_partition": "qr_core.cache.reads",
+        "detect_heads": "qr_core.detection.detect",
+        "rank_file": "qr_core.bulk.run",
+        "__version__": "qr_core.version",
+    },
+)
