@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from qr_core.attention.prefix import Prefix
 from qr_core.cache.folder import FOLDER_BYTES, DocumentFolder
 from qr_core.checks import check_whole_number
+from qr_core.forks import Instances
 
 KEPT_BYTES = 2**30
 KEY_VERSION = 1
@@ -144,17 +143,11 @@ class DocumentCache:
         for key in keys:
             self._bytes -= self._kept.pop(key).bytes
 
-
-_caches: weakref.WeakSet[DocumentCache] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """A lock that another thread held is never given back in a forked child: what it guarded may be half done."""
-    for cache in list(_caches):
-        if cache._lock.locked():
-            cache._kept, cache._bytes = OrderedDict(), 0
-        cache._lock = threading.Lock()
+    def _forked(self) -> None:
+        """In a forked child: what another thread was changing may be half changed, and its lock is never given back."""
+        if self._lock.locked():
+            self._kept, self._bytes = OrderedDict(), 0
+        self._lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_caches = Instances(DocumentCache._forked)

@@ -12,7 +12,6 @@ Knows nothing of models, prompts or tensors: what is kept is an object and its s
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from qr_core.checks import check_whole_number
+from qr_core.forks import Instances
 
 T = TypeVar("T")
 
@@ -98,11 +98,10 @@ class ReadCache:
         self.spare_largest = spare_largest
         self.behind = behind
         self._forked()
-        with _all_lock:
-            _all.add(self)
+        _all.add(self)
 
     def _forked(self) -> None:
-        """Start empty, with a lock that no other thread can hold."""
+        """Start empty, with a lock that no other thread holds; also in a forked child, where one may have held it."""
         self._lock = threading.Lock()
         self._clock = 0
         self._shelves: weakref.WeakKeyDictionary[Any, _Shelf] = weakref.WeakKeyDictionary()
@@ -180,8 +179,7 @@ class ReadCache:
         return max(kept.size for shelf in list(self._shelves.values()) for kept in shelf.kept.values())
 
 
-_all: weakref.WeakSet[ReadCache] = weakref.WeakSet()
-_all_lock = threading.Lock()
+_all = Instances(ReadCache._forked)
 
 SHARED = ReadCache(SHARED_BYTES, spare_largest=False)
 """The process's cache: every scorer's, unless it has its own or none."""
@@ -213,30 +211,13 @@ def in_this_context(values: Iterator[T]) -> Iterator[T]:
     return each()
 
 
-def _every_cache() -> list[ReadCache]:
-    with _all_lock:
-        return list(_all)
-
-
 def forget(owner: object) -> None:
     """Drop what any cache keeps of `owner`."""
-    for cache in _every_cache():
+    for cache in _all:
         cache.drop(owner)
 
 
 def make_room() -> None:
     """Empty every cache: memory is short."""
-    for cache in _every_cache():
+    for cache in _all:
         cache.clear()
-
-
-def _after_fork() -> None:
-    """A forked child starts with empty caches: another thread may have been changing them."""
-    global _all_lock
-    _all_lock = threading.Lock()
-    for cache in list(_all):
-        cache._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -33,6 +33,7 @@ from transformers import (
 from qr_core.attention.sharding import loading_options
 from qr_core.cache import reads as cache
 from qr_core.errors import ModelLoadError
+from qr_core.forks import after_fork
 from qr_core.model.verify import check_readable, reads_several
 
 log = logging.getLogger(__name__)
@@ -320,6 +321,7 @@ def shared_model(source: ModelSource, config: PreTrainedConfig) -> SharedModel:
         return model
 
 
+@after_fork
 def _after_fork() -> None:
     """Make a forked child independent of threads that only its parent has.
 
@@ -336,7 +338,3 @@ def _after_fork() -> None:
         model.lock = threading.RLock()
         if not free:
             model.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

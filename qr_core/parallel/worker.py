@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
+
+from qr_core.forks import Instances
 
 T = TypeVar("T")
 
@@ -22,9 +23,13 @@ class Worker:
     """A thread that starts at the first call, ends with its owner, and is replaced in a forked child."""
 
     def __init__(self) -> None:
+        self._forked()
+        _workers.add(self)
+
+    def _forked(self) -> None:
+        """The parent's thread does not exist in a forked child: the first call there starts its own."""
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        _workers.add(self)
 
     async def run(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run `function` on the thread, in the caller's context variables."""
@@ -39,15 +44,4 @@ class Worker:
             return self._executor
 
 
-_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """The parent's thread does not exist in a forked child: let each worker start its own."""
-    for worker in list(_workers):
-        worker._executor = None
-        worker._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_workers = Instances(Worker._forked)

@@ -352,7 +352,7 @@ def test_a_model_nobody_uses_takes_its_readings_along(save_tiny):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_starts_empty(tiny):
     expected = tiny.rank(QUERY, DOCUMENTS)
-    with SHARED._lock, cache._all_lock:
+    with SHARED._lock, cache._all._lock:
         child = os.fork()
         if child == 0:  # pragma: no cover - runs in the child
             code = 1
