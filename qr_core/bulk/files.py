@@ -22,7 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from qr_core.errors import InputError
+from filelock import FileLock, Timeout
+
+from qr_core.errors import InputError, first_line
+from qr_core.files.replace import replacing
 from qr_core.files.workfolder import WorkFolder
 
 MOST_BYTES = 32 * 2**20
@@ -135,7 +138,7 @@ def _as_lines(source: Path, path: Path, named: Path) -> Path:
     except InputError:
         raise
     except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own errors are among these
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"cannot read {named} as Parquet: {reason}") from error
     return path
 
@@ -271,7 +274,7 @@ class OutputFolder:
 
     def close(self) -> None:
         """Let another run use the folder."""
-        self._lock.close()
+        self._lock.release()
 
 
 def job_record(file: JobFile, part_size: int, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,24 +283,15 @@ def job_record(file: JobFile, part_size: int, options: Mapping[str, Any]) -> dic
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path, durable=True) as draft:
+        draft.write_bytes(content)
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """Hold the folder for this process, as long as it lives."""
-    file = path.open("ab")
+def _locked(path: Path) -> FileLock:
+    """Hold the folder until it is released, or for as long as this process lives."""
+    lock = FileLock(path, timeout=0, thread_local=False)
     try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not on Windows
-        pass
-    except BlockingIOError as error:
-        file.close()
+        lock.acquire()
+    except Timeout as error:
         raise InputError(f"another run is writing to {path.parent}: wait for it, or name another folder") from error
-    return file
+    return lock

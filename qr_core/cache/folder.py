@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from torch import Tensor
 from qr_core.attention.prefix import Prefix
 from qr_core.checks import check_whole_number
 from qr_core.errors import InputError
+from qr_core.files.replace import replacing
 
 log = logging.getLogger(__name__)
 
@@ -147,16 +147,12 @@ class DocumentFolder:
         for key, prefix in found.items():
             if prefix.bytes > self.max_bytes:
                 continue
-            draft = self.path / f".{key}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
             try:
-                with open(draft, "xb", opener=_open_private) as file:
+                with replacing(self._path(key), shared=True) as draft, open(draft, "xb", opener=_open_private) as file:
                     file.write(_packed(key, prefix))
-                os.replace(draft, self._path(key))
                 written += 1
             except OSError as error:
                 log.warning("document cache: cannot write to %s: %s", self.path, error.strerror or error)
-                with suppress(OSError):
-                    draft.unlink()
                 break
         if written:
             self._keep_to_the_bound()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qr_core.errors import InputError
 from qr_core.files.inputs import read_text
+from qr_core.files.replace import replacing
 
 NOTE_BYTES = 16 * 2**20
 ITEM_BYTES = 2**30
@@ -68,7 +69,8 @@ class WorkFolder:
                         "name another folder, or delete it"
                     )
             else:
-                _replace(note, json.dumps(wanted, indent=2) + "\n")
+                with replacing(note) as draft:
+                    draft.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
@@ -87,12 +89,5 @@ class WorkFolder:
 
     def save(self, number: int, tensors: dict[str, Tensor]) -> None:
         """Write an item; a kill in between leaves no half-written file under its name."""
-        temporary = self._file(number).with_suffix(".tmp")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-        os.replace(temporary, self._file(number))
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+        with replacing(self._file(number)) as draft:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
