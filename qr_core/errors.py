@@ -1,6 +1,6 @@
 """Errors: every failure a caller can act on, each a `QRHeadError` with one clear line.
 
-Knows nothing of where they are raised. The command line prints them and exits with status 2.
+The command line prints that line and exits with status 2.
 """
 
 from __future__ import annotations
@@ -40,3 +40,14 @@ class MemoryLimitError(QRHeadError, MemoryError):
 
 class StoppedError(QRHeadError):
     """A long run cannot go on; what is done is kept."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of a foreign error's message that is not blank, or the error's type where there is none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
+def missing_extra(error: ImportError, extra: str) -> str:
+    """What to say when a package that one of this package's extras brings cannot be imported."""
+    return f"{error.name or 'a package'} is missing: pip install 'qrhead[{extra}]'"

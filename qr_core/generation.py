@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import torch
 
 from qr_core.checks import encodable
-from qr_core.errors import ContextLengthError, GenerationError, InputError
+from qr_core.errors import ContextLengthError, GenerationError, InputError, missing_extra
 from qr_core.model import loading as models
 from qr_core.model.loading import ModelSource
 from qr_core.prompts import templates
@@ -240,7 +240,7 @@ class EndpointGenerator:
         try:
             from openai import OpenAI
         except ModuleNotFoundError as error:
-            raise InputError("an endpoint as generator needs the openai package: pip install 'qrhead[ask]'") from error
+            raise InputError(missing_extra(error, "ask")) from error
         if not _is_address(url):
             raise InputError(f"endpoint {url!r} is no http:// or https:// address")
         self.url = url

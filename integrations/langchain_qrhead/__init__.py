@@ -5,11 +5,13 @@ Converts between LangChain's objects and the scorer's; knows nothing of how scor
 
 from typing import TYPE_CHECKING, Any
 
+from qr_core.errors import missing_extra
+
 try:
     from langchain_qrhead.compressor import QRHeadCompressor
 except ModuleNotFoundError as error:
     if error.name is not None and error.name.split(".")[0] == "langchain_core":
-        raise ImportError("langchain-core is not installed: pip install 'qrhead[langchain]'") from error
+        raise ImportError(missing_extra(error, "langchain")) from error
     raise
 
 if TYPE_CHECKING:

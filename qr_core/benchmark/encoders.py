@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from qr_core.benchmark.subject import Subject
-from qr_core.errors import ModelLoadError
+from qr_core.errors import ModelLoadError, reason_of
 from qr_core.types import Document
 
 Score = Callable[[str, Sequence[Document]], list[float]]
@@ -54,7 +54,7 @@ def cross_encoder(subject: Subject, tokenizer: PreTrainedTokenizerBase, dtype: t
                 name, trust_remote_code=False, use_safetensors=True
             )
         except (OSError, ValueError, KeyError) as error:
-            raise ModelLoadError(f"cannot load the cross-encoder {name}: {str(error).splitlines()[0]}") from error
+            raise ModelLoadError(f"cannot load the cross-encoder {name}: {reason_of(error)}") from error
     model = model.to(subject.device, dtype).eval()
 
     @torch.inference_mode()

@@ -5,10 +5,9 @@ Knows nothing of how it was measured.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from qr_core.heads.maps import matplotlib_figure
+from qr_core.display import figures
 
 
 def png(report: dict[str, Any]) -> bytes:
@@ -19,11 +18,10 @@ def png(report: dict[str, Any]) -> bytes:
     InputError
         When matplotlib is missing.
     """
-    figure_class = matplotlib_figure()
     panels = [_lengths if len(report["lengths"]) > 1 else _bars] if report["lengths"] else []
     panels += [_depths] if report["depths"] else []
     panels += [_documents] if report["documents"] else []
-    figure = figure_class(figsize=(5.2 * max(1, len(panels)), 4), layout="constrained")
+    figure = figures.figure(5.2 * max(1, len(panels)), 4)
     for place, panel in enumerate(panels):
         panel(figure.add_subplot(1, len(panels), place + 1), report)
     c = report["conditions"]
@@ -32,9 +30,7 @@ def png(report: dict[str, Any]) -> bytes:
         f"{c['threads']} threads",
         fontsize=9,
     )
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=90, format="png")
-    return drawn.getvalue()
+    return figures.png(figure, dpi=90)
 
 
 def _bars(axes: Any, report: dict[str, Any]) -> None:

@@ -5,14 +5,14 @@ Knows nothing of how it was measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from qr_core.benchmark.run import expected_share
+from qr_core.display.tables import markdown_table, table
 
 
 @dataclass(frozen=True)
@@ -116,19 +116,16 @@ def show(console: Console, report: dict[str, Any]) -> None:
     """Print a report for people."""
     console.print(conditions(report), soft_wrap=True)
     for grid in grids(report):
-        table = Table(box=None, pad_edge=False, header_style="bold", title=grid.title, title_justify="left")
-        for place, column in enumerate(grid.columns):
-            table.add_column(column, justify="right" if place else "left")
+        rows = table(*grid.columns, title=grid.title)
         for row in grid.rows:
-            table.add_row(*row)
+            rows.add_row(*row)
         console.print()
-        console.print(table)
+        console.print(rows)
 
 
 def markdown(report: dict[str, Any]) -> str:
     """A report as Markdown."""
     parts = ["# qrhead bench", conditions(report)]
     for grid in grids(report):
-        lines: list[Iterable[str]] = [grid.columns, ["---", *("---:" for _ in grid.columns[1:])], *grid.rows]
-        parts += [f"## {grid.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += [f"## {grid.title}", "\n".join(markdown_table(grid.columns, grid.rows))]
     return "\n\n".join(parts) + "\n"

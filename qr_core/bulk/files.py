@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from qr_core.errors import InputError, first_line
+from qr_core.errors import InputError, reason_of
 from qr_core.files.replace import replacing
 from qr_core.files.workfolder import WorkFolder
 
@@ -138,7 +138,7 @@ def _as_lines(source: Path, path: Path, named: Path) -> Path:
     except InputError:
         raise
     except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own errors are among these
-        reason = first_line(error)
+        reason = reason_of(error)
         raise InputError(f"cannot read {named} as Parquet: {reason}") from error
     return path
 

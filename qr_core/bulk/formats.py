@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from qr_core.checks import encodable
-from qr_core.errors import InputError
+from qr_core.errors import InputError, missing_extra
 from qr_core.files.trec import word
 
 Row = Mapping[str, Any]
@@ -32,7 +32,7 @@ def parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError(f"{error.name} is missing: pip install 'qrhead[distributed]'") from error
+        raise InputError(missing_extra(error, "distributed")) from error
     return pyarrow.parquet
 
 

@@ -59,7 +59,7 @@ def bench(
     from qr_core.benchmark.run import Plan, run
     from qr_core.benchmark.sides import SIDES
     from qr_core.benchmark.subject import Shape, Subject
-    from qr_core.heads.maps import matplotlib_figure
+    from qr_core.display.figures import figure
     from qr_core.model.loading import pick_device
 
     chosen = SIDES if sides == "all" else tuple(name for name in SIDES if name in _names(sides, SIDES))
@@ -83,7 +83,7 @@ def bench(
         clock=clock.value,
     )
     if folder is not None:
-        matplotlib_figure()  # a missing package is said before an hour of measuring
+        figure()  # a missing package is said before an hour of measuring
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

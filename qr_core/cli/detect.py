@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from qr_core.cli.common import (
     CpusPerWorker,
@@ -36,7 +35,9 @@ from qr_core.cli.common import (
     out,
     print_json,
 )
+from qr_core.display import figures, tables
 from qr_core.display.terminal import plain
+from qr_core.display.wording import with_spread
 from qr_core.errors import InputError
 from qr_core.parallel.pool import Workers
 
@@ -260,17 +261,15 @@ def _write_beside(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
 
 
 def _depth_png(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
+    drawn = figures.figure(6, 4)
+    axes = drawn.add_subplot()
     means = [row["ndcg"]["mean"] for row in rows]
     spread = [row["ndcg"]["deviation"] for row in rows]
     axes.errorbar([row["deepest"] for row in rows], means, yerr=spread, marker="o", capsize=3)
     axes.set_xlabel("deepest layer allowed")
     axes.set_ylabel("nDCG@10, held-out halves")
     axes.grid(visible=True, alpha=0.3)
-    figure.savefig(path, dpi=120)
+    path.write_bytes(figures.png(drawn))
 
 
 def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
@@ -281,12 +280,12 @@ def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
     out.print(f"{len(heads.heads)} heads of {plain(heads.model)} by {heads.criterion}: {listed}", soft_wrap=True)
     out.print(terminal_map(heads))
     if report.get("depth"):
-        table = Table("deepest layer", "layers run", "heads", "nDCG@10, held-out halves", box=None, pad_edge=False)
+        table = tables.table("deepest layer", "layers run", "heads", "nDCG@10, held-out halves")
         for row in report["depth"]:
             table.add_row(str(row["deepest"]), f"{row['share']:.0%}", str(row["heads"]), _spread(row["ndcg"]))
         out.print(table)
     if report.get("examples"):
-        table = Table("examples", "nDCG@10, the others", "overlap with all", box=None, pad_edge=False)
+        table = tables.table("examples", "nDCG@10, the others", "overlap with all")
         for row in report["examples"]:
             table.add_row(str(row["examples"]), _spread(row["ndcg"]), _spread(row["overlap"]))
         out.print(table)
@@ -299,7 +298,7 @@ def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
 
 
 def _spread(found: dict[str, float]) -> str:
-    return f"{found['mean']:.3f} ± {found['deviation']:.3f}"
+    return with_spread(found["mean"], found["deviation"])
 
 
 def heads_map(
@@ -373,7 +372,7 @@ def heads_mask_test(
     if format_ is Format.json:
         print_json({"needles": len(cases), "silenced": {n: [asdict(r) for r in rows] for n, rows in results.items()}})
         return
-    table = Table("silenced", "answer's words found", "log-probability of the answer", box=None, pad_edge=False)
+    table = tables.table("silenced", "answer's words found", "log-probability of the answer")
     for name, rows in results.items():
         spreads = [Spread.of([r.recall for r in rows]), Spread.of([r.log_probability for r in rows])]
         table.add_row(plain(name), *(_spread(asdict(s)) for s in spreads))

@@ -34,7 +34,7 @@ from qr_core.cli.common import (
     print_json,
 )
 from qr_core.display.terminal import plain
-from qr_core.errors import InputError
+from qr_core.errors import InputError, missing_extra
 from qr_core.evaluation.report.show import show
 from qr_core.evaluation.tasks import Choice, PoolOrder, Task
 from qr_core.parallel.pool import Workers
@@ -329,4 +329,4 @@ def _needs_eval_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: pip install 'qrhead[eval]'") from error
+        raise InputError(missing_extra(error, "eval")) from error

@@ -137,8 +137,7 @@ def heads_main(context: typer.Context) -> None:
 @heads_app.command("list")
 def heads_list(format_: FormatOption = Format.table) -> None:
     """List the head sets that ship with this package."""
-    from rich.table import Table
-
+    from qr_core.display.tables import table
     from qr_core.heads.sets import published
 
     if format_ is Format.json:
@@ -148,9 +147,8 @@ def heads_list(format_: FormatOption = Format.table) -> None:
         ]
         print_json({"head_sets": rows})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "heads", "deepest layer", "default", "model"):
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    rows = table("name", "heads", "deepest layer", "default", "model")
+    rows.columns[0].no_wrap = True
     for name, found in published().items():
         depth = f"{found.deepest} of {found.config.layers - 1}"
         table.add_row(name, str(len(found.heads)), depth, "yes" if found.default else "", found.model)
@@ -169,12 +167,13 @@ def heads_show(name: Annotated[str, typer.Argument(help="A published set or a he
 def demo() -> None:
     """Rank twenty sample support articles, and prune a house manual, with the embedded model."""
     from qr_core.files.inputs import documents_from_json_lines
+    from qr_core.heads.pairs import format_pairs
 
     samples = files("qr_core.demo")
     documents = documents_from_json_lines(samples.joinpath("articles.jsonl").read_text("utf-8"), "articles.jsonl")
     questions = samples.joinpath("questions.txt").read_text("utf-8").splitlines()
     scorer = make_scorer(None, None, None, None, "auto")
-    listed = ", ".join(f"{layer}-{head}" for layer, chosen in scorer.heads.by_layer().items() for head in chosen)
+    listed = format_pairs(sorted(scorer.heads.pairs()), ", ")
     out.print(f"Model {scorer.model_name} (inside the package, offline), reading heads {listed} (layer-head).")
     out.print(f"{len(documents)} support articles, ranked by the attention those heads pay them.\n")
     for ranking in scorer.rank_many((question, documents) for question in questions):

@@ -1,7 +1,4 @@
-"""Notebooks: rankings and pruned texts as HTML, with everything that came from documents escaped.
-
-Knows nothing of how they came about.
-"""
+"""Notebooks: rankings and pruned texts as HTML, with everything that came from documents escaped."""
 
 from __future__ import annotations
 

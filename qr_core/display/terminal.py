@@ -1,18 +1,17 @@
-"""Terminal: untrusted text and rankings as a person reads them.
-
-Knows nothing of how a ranking came about.
-"""
+"""Terminal: untrusted text and rankings as a person reads them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qr_core.types import Hit, Ranking
+if TYPE_CHECKING:
+    from qr_core.types import Hit, Ranking
 
 _BLANKS = re.compile(r"\s+")
 ID_WIDTH = 24

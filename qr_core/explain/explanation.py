@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qr_core.heads.pairs import format_pairs
 from qr_core.types import Document, DocumentLike, Order, Ranking
 
 if TYPE_CHECKING:
@@ -113,8 +114,11 @@ class Explanation:
             }
             for found in self.documents
         ]
-        heads = [f"{layer}-{head}" for layer, head in self.heads]
-        return {"ranking": self.ranking.to_dict(), "head_list": heads, "documents": documents}
+        return {
+            "ranking": self.ranking.to_dict(),
+            "head_list": [format_pairs([head]) for head in self.heads],
+            "documents": documents,
+        }
 
 
 def explain(

@@ -17,6 +17,7 @@ from importlib.resources import files
 import numpy as np
 
 from qr_core.explain.explanation import WORD, ExplainedDocument, Explanation
+from qr_core.heads.pairs import format_pairs
 
 DIGITS = 3
 """Significant digits of the masses in a page."""
@@ -34,8 +35,8 @@ def page(found: Explanation) -> str:
     policy = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; base-uri 'none'"
     ranking = found.ranking
     heads = "".join(
-        f'<label><input type="checkbox" checked data-head="{place}"> {layer}-{head}</label>'
-        for place, (layer, head) in enumerate(found.heads)
+        f'<label><input type="checkbox" checked data-head="{place}"> {format_pairs([head])}</label>'
+        for place, head in enumerate(found.heads)
     )
     left_out = len(ranking) - len(found.documents)
     note = f"<p>The best {len(found.documents)} of {len(ranking)} documents.</p>" if left_out else ""

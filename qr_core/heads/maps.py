@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.style import Style
 from rich.text import Text
 
+from qr_core.display import figures
 from qr_core.errors import InputError
 from qr_core.heads.sets import HeadSet
 
@@ -75,21 +74,6 @@ def save_png(heads: HeadSet, path: Path) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def matplotlib_figure() -> Any:
-    """Matplotlib's class of figures, which needs no display.
-
-    Raises
-    ------
-    InputError
-        When matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise InputError("matplotlib is not installed: pip install 'qrhead[eval]'") from error
-    return Figure
-
-
 def png(heads: HeadSet) -> bytes:
     """The map drawn with matplotlib; rings mark the heads of the set.
 
@@ -98,13 +82,12 @@ def png(heads: HeadSet) -> bytes:
     InputError
         When matplotlib is missing.
     """
-    figure_type = matplotlib_figure()
-    from matplotlib.ticker import MaxNLocator
-
     grid = score_grid(heads)
     layers, count = grid.shape
-    figure = figure_type(figsize=(2 + min(20, 0.28 * count), 1.6 + min(24, 0.28 * layers)), layout="constrained")
-    axes = figure.add_subplot()
+    drawn = figures.figure(2 + min(20, 0.28 * count), 1.6 + min(24, 0.28 * layers))
+    from matplotlib.ticker import MaxNLocator
+
+    axes = drawn.add_subplot()
     image = axes.imshow(grid, origin="lower", aspect="auto", cmap="cividis", interpolation="nearest")
     listed = heads.pairs()
     rows, columns = [layer for layer, _ in listed], [head for _, head in listed]
@@ -114,7 +97,5 @@ def png(heads: HeadSet) -> bytes:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{heads.model}\n{heads.criterion}; {len(listed)} heads ringed", fontsize=10)
-    figure.colorbar(image, ax=axes, label="score")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=120, format="png")
-    return drawn.getvalue()
+    drawn.colorbar(image, ax=axes, label="score")
+    return figures.png(drawn)

@@ -32,7 +32,7 @@ from transformers import (
 
 from qr_core.attention.sharding import loading_options
 from qr_core.cache import reads as cache
-from qr_core.errors import ModelLoadError
+from qr_core.errors import ModelLoadError, reason_of
 from qr_core.forks import after_fork
 from qr_core.model.verify import check_readable, reads_several
 
@@ -88,7 +88,7 @@ def pick_device(device: str | torch.device | None) -> str:
             torch.empty(0, device=device)
             return str(torch.device(device))
         except (RuntimeError, TypeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_of(error)
             raise ModelLoadError(f"device {str(device)!r} cannot be used: {reason}") from error
     if torch.cuda.is_available():
         return "cuda"
@@ -103,7 +103,7 @@ def _readable(source: ModelSource, what: str) -> Iterator[None]:
     except ModelLoadError:
         raise
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = reason_of(error)
         there = os.path.exists(source.name)  # unlike Path.exists, no name is too odd for it
         looks_local = source.name.startswith((".", "/", "~")) or there
         if looks_local and not os.path.isdir(source.name):

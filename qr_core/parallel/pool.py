@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qr_core.errors import InputError, QRHeadError, StoppedError
+from qr_core.errors import InputError, QRHeadError, StoppedError, missing_extra, reason_of
 
 Engine = Literal["local", "ray"]
 Function = Callable[[Any], Any]
@@ -120,7 +120,7 @@ def on_ray(
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
         if isinstance(error, QRHeadError):
             raise
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        reason = reason_of(error)
         raise StoppedError(f"Ray: {type(error).__name__}: {reason}; what was written is kept") from error
     finally:
         if own and ray.is_initialized():
@@ -145,7 +145,7 @@ def _imported() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError(f"{error.name} is missing: pip install 'qrhead[distributed]'") from error
+        raise InputError(missing_extra(error, "distributed")) from error
     return ray
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qr_core.checks import check_whole_number, encodable
+from qr_core.display.wording import titled
 from qr_core.errors import InputError
 from qr_core.types import Document, Span
 
@@ -134,7 +135,7 @@ def counter(tokenizer: PreTrainedTokenizerBase | CallersCount | None, default: P
 
 def whole_tokens(documents: Sequence[Document], rendering: Rendering, count: Count) -> int:
     """Tokens of all of `documents`, joined by a blank line, titles included where they are rendered."""
-    whole = (f"{d.title}\n{d.text}" if rendering.titles and d.title else d.text for d in documents)
+    whole = (titled(d.title if rendering.titles else None, d.text) for d in documents)
     return count("\n\n".join(whole)) if documents else 0
 
 

@@ -14,6 +14,7 @@ import typer
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from qr_core.display.wording import titled
 from qr_core.evaluation.systems.bm25 import library
 from qr_core.training.data import Collection
 from qr_core.training.forward import moved
@@ -42,7 +43,7 @@ def embed(folder: Path, texts: list[str]) -> Tensor:
 
 def embeddings(folder: Path, collection: Collection, cache: Path) -> tuple[Tensor, Tensor]:
     """Vectors of the passages (title and text) and of the queries; read from `cache` when they stand there."""
-    passages = [f"{p.title}\n{p.text}" if p.title else p.text for p in collection.passages]
+    passages = [titled(p.title, p.text) for p in collection.passages]
     queries = [q.text for q in collection.queries]
     name = hashlib.sha256("\x00".join([*passages, *queries]).encode()).hexdigest()[:16]
     path = cache / f"teacher-{name}.pt"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qr_core.checks import check_whole_number
+from qr_core.display.wording import titled
 from qr_core.errors import InputError
 from qr_core.evaluation.answers.judging import Judge, read_label, spoken
 from qr_core.evaluation.metrics import summary
@@ -103,7 +104,7 @@ def answer_question(
     instruction = INSTRUCTION
     if expected.labels:
         instruction = f"Decide from the text. Reply with one of these and nothing else: {', '.join(expected.labels)}."
-    parts = [f"{d.title}\n{d.text}" if d.title else d.text for d in selected(pool, scores, top_k)]
+    parts = [titled(d.title, d.text) for d in selected(pool, scores, top_k)]
     return generator.generate("\n\n".join([instruction, *parts, f"Question: {expected.question}"]), max_new_tokens)
 
 

@@ -5,11 +5,12 @@ Knows nothing of how the numbers came about, nor of files.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from math import isnan, nan
 from statistics import fmean
 from typing import Any
+
+from qr_core.display.figures import figure, png
 
 COLOUR = "#0072B2"  # told apart from grey by colour-blind readers, and in print
 
@@ -17,7 +18,8 @@ COLOUR = "#0072B2"  # told apart from grey by colour-blind readers, and in print
 def quality(systems: Mapping[str, Mapping[str, Any]], measure: str) -> bytes:
     """One bar per system, with its 95% interval."""
     rows = {name: row[measure] for name, row in systems.items() if row.get(measure, {}).get("mean") is not None}
-    figure, axes = _figure(6.4, 0.9 + 0.36 * len(rows))
+    drawn = figure(6.4, 0.9 + 0.36 * len(rows))
+    axes = drawn.subplots()
     names = list(rows)[::-1]
     means = [rows[name]["mean"] for name in names]
     lows = [rows[name]["mean"] - rows[name]["low"] for name in names]
@@ -25,12 +27,13 @@ def quality(systems: Mapping[str, Mapping[str, Any]], measure: str) -> bytes:
     axes.barh(names, means, xerr=[lows, highs], color=COLOUR, alpha=0.75, ecolor="black", capsize=3)
     axes.set_xlabel(f"{measure} (mean, 95% interval)")
     axes.set_xlim(0, 1)
-    return _png(figure)
+    return png(drawn)
 
 
 def against_time(systems: Mapping[str, Mapping[str, Any]], measure: str) -> bytes:
     """One point per system: median seconds per query, and quality."""
-    figure, axes = _figure(6.4, 3.6)
+    drawn = figure(6.4, 3.6)
+    axes = drawn.subplots()
     for name, row in systems.items():
         if row.get(measure, {}).get("mean") is None or not row.get("median_seconds"):
             continue
@@ -40,7 +43,7 @@ def against_time(systems: Mapping[str, Mapping[str, Any]], measure: str) -> byte
     axes.margins(x=0.2, y=0.1)  # room for the names
     axes.set_xlabel("median seconds per query")
     axes.set_ylabel(measure)
-    return _png(figure)
+    return png(drawn)
 
 
 def needle_grid(grid: Mapping[str, tuple[int, float]], values: Mapping[str, float], name: str, measure: str) -> bytes:
@@ -49,7 +52,8 @@ def needle_grid(grid: Mapping[str, tuple[int, float]], values: Mapping[str, floa
     for query, value in values.items():
         cells.setdefault(grid[query], []).append(value)
     lengths, depths = sorted({length for length, _ in cells}), sorted({depth for _, depth in cells})
-    figure, axes = _figure(1.8 + 0.9 * len(lengths), 1.4 + 0.45 * len(depths))
+    drawn = figure(1.8 + 0.9 * len(lengths), 1.4 + 0.45 * len(depths))
+    axes = drawn.subplots()
     table = [[fmean(cells.get((length, depth), [nan])) for length in lengths] for depth in depths]
     axes.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     for row, line in enumerate(table):
@@ -62,19 +66,4 @@ def needle_grid(grid: Mapping[str, tuple[int, float]], values: Mapping[str, floa
     axes.set_xlabel("tokens")
     axes.set_ylabel("depth of the needle")
     axes.set_title(f"{name}: {measure}")
-    return _png(figure)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()
-
-
-def _png(figure: Any) -> bytes:
-    raw = io.BytesIO()
-    figure.savefig(raw, format="png", dpi=120)
-    return raw.getvalue()
+    return png(drawn)

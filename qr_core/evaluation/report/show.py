@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
 
+from qr_core.display.tables import table
 from qr_core.display.terminal import plain
+from qr_core.display.wording import with_interval, with_spread
 
 
 def measures_of(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -27,30 +28,28 @@ def show(out: Console, report: Mapping[str, Any]) -> None:
     results = report["systems"]
     out.print(plain(f"{report['data']}: {report['queries']} queries, mean [95% bootstrap interval]"))
     measures = measures_of(results)
-    table = Table(box=None, pad_edge=False, header_style="bold")
     across = len(measures) <= 4
-    for column in ("system", *measures, "seconds per query") if across else ("measure", *results):
-        table.add_column(column, justify="left" if column in ("system", "measure") else "right")
+    rows = table("system", *measures, "seconds per query") if across else table("measure", *results)
 
     def cell(name: str, measure: str) -> str:
         value = results[name].get(measure)
         if not value or value["mean"] is None:
             return "-"
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        return with_interval(value["mean"], value["low"], value["high"])
 
     def seconds(name: str) -> str:
         return f"{results[name]['seconds_per_query']:.3f}" if results[name].get("seconds_per_query") else "-"
 
     if across:
         for name in results:
-            table.add_row(name, *(cell(name, measure) for measure in measures), seconds(name))
+            rows.add_row(name, *(cell(name, measure) for measure in measures), seconds(name))
     else:
         for measure in measures:
-            table.add_row(measure, *(cell(name, measure) for name in results))
-        table.add_row("seconds per query", *(seconds(name) for name in results))
-    needed = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+            rows.add_row(measure, *(cell(name, measure) for name in results))
+        rows.add_row("seconds per query", *(seconds(name) for name in results))
+    needed = Measurement.get(out, out.options.update(max_width=10_000), rows).maximum
     # On a narrow terminal its lines break, but no figure does.
-    Console(file=out.file, width=max(out.width, needed), highlight=False, markup=False).print(table)
+    Console(file=out.file, width=max(out.width, needed), highlight=False, markup=False).print(rows)
     for name, row in results.items():
         if "missing" in row:
             out.print(plain(f"{name}: not run: {row['missing']}"), soft_wrap=True)
@@ -62,7 +61,7 @@ def show(out: Console, report: Mapping[str, Any]) -> None:
             out.print(plain(f"{name}: {len(failed)} queries failed{more}; {query}: {reason}"), soft_wrap=True)
     if orders := report.get("orders"):
         spreads = (
-            f"{name} {s['mean']:.3f} ± {s['deviation']:.3f}" for name, s in orders.items() if isinstance(s, dict)
+            f"{name} {with_spread(s['mean'], s['deviation'])}" for name, s in orders.items() if isinstance(s, dict)
         )
         tau = "-" if orders["kendall_tau"] is None else f"{orders['kendall_tau']:.3f}"
         out.print(f"{orders['orders']} orders: {', '.join(spreads)}; Kendall's tau {tau}", soft_wrap=True)

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.checks import encodable
+from qr_core.display.tables import markdown_cell, markdown_table
 from qr_core.display.terminal import plain
+from qr_core.display.wording import with_interval
 from qr_core.evaluation.evaluate import Results
 from qr_core.evaluation.report import plots
 from qr_core.evaluation.report.show import measures_of
@@ -38,7 +40,6 @@ STYLE = (
 )
 
 
-MARKUP = "\\|`*_[]<>#!&~$"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a formula begins with, in some spreadsheet."""
 
@@ -111,27 +112,31 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     """The report as Markdown."""
     systems = report["systems"]
     measures = measures_of(systems)
-    lines = [f"# {_cell(_title(report))}", "", f"{report['queries']} queries, seed {report['seed']}. "]
+    lines = [f"# {markdown_cell(_title(report))}", "", f"{report['queries']} queries, seed {report['seed']}. "]
     lines[-1] += "Mean and 95% bootstrap interval over queries."
     rows = [[name, *(_interval(row, m) for m in measures)] for name, row in systems.items()]
-    lines += ["", *_table(["system", *measures], rows)]
+    lines += ["", *markdown_table(["system", *measures], rows)]
     lines += [
         "",
-        *(f"- {_cell(name)}: not run: {_cell(row['missing'])}" for name, row in systems.items() if "missing" in row),
+        *(
+            f"- {markdown_cell(name)}: not run: {markdown_cell(row['missing'])}"
+            for name, row in systems.items()
+            if "missing" in row
+        ),
     ]
-    lines += [f"- {_cell(note)}" for note in _failed(systems)] + [
-        f"- {_cell(note)}" for note in report.get("notes", ())
+    lines += [f"- {markdown_cell(note)}" for note in _failed(systems)] + [
+        f"- {markdown_cell(note)}" for note in report.get("notes", ())
     ]
     if report.get("differences"):
         lines += [
             "",
-            f"## Against {_cell(report['baseline'])}",
+            f"## Against {markdown_cell(report['baseline'])}",
             "",
             "Paired over queries: mean difference, its 95% interval, and",
         ]
         lines += ["two-sided p of a sign-flip permutation test, not corrected for the number of comparisons.", ""]
         rows = [[name, *(_difference(row, m) for m in measures)] for name, row in report["differences"].items()]
-        lines += _table(["system", *measures], rows)
+        lines += markdown_table(["system", *measures], rows)
     if report.get("orders"):
         lines += ["", "## Document order", "", *_orders(report["orders"])]
     if any("answers" in row for row in systems.values()):
@@ -143,7 +148,7 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
         "Of one process, loading included in the first query; documents that consecutive queries",
     ]
     lines += ["share are read once. Memory holds what earlier systems left loaded.", ""]
-    lines += _table(["system", "median s", "p95 s", "mean s", "tokens/s", "peak MiB"], _times(systems))
+    lines += markdown_table(["system", "median s", "p95 s", "mean s", "tokens/s", "peak MiB"], _times(systems))
     lines += [line for name in pictures for line in ("", f"![{name}]({name})")]
     lines += ["", "## Configuration", "", "```json"]
     kept = {key: value for key, value in report.items() if key not in ("systems", "differences")}
@@ -170,21 +175,11 @@ def html(title: str, text: str, pictures: Mapping[str, bytes]) -> str:
     return f"<!doctype html>\n<html lang=en><head>{head}<style>{STYLE}</style></head><body>\n{body}</body></html>\n"
 
 
-def _cell(value: object) -> str:
-    """Text that stays one cell and is not read as markup."""
-    return "".join(f"\\{c}" if c in MARKUP else c for c in plain(str(value)))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    lines = [f"| {' | '.join(_cell(name) for name in head)} |", f"|{'---|' * len(head)}"]
-    return lines + [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
-
-
 def _interval(row: Mapping[str, Any], measure: str) -> str:
     found = row.get(measure)
     if not found or found["mean"] is None:
         return "-"
-    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return with_interval(found["mean"], found["low"], found["high"])
 
 
 def _difference(row: Mapping[str, Any], measure: str) -> str:
@@ -192,7 +187,7 @@ def _difference(row: Mapping[str, Any], measure: str) -> str:
     if not found or found["mean"] is None:
         return "-"
     p = "" if found["p"] is None else ", p < 0.001" if found["p"] < 0.001 else f", p {found['p']:.3f}"
-    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]{p}"
+    return with_interval(found["mean"], found["low"], found["high"], sign="+") + p
 
 
 def _failed(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -216,7 +211,7 @@ def _answers(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
         [name, *(_interval(found["kinds"], kind) for kind in kinds), found["unparsed"], found["failed"]]
         for name, found in counted.items()
     ]
-    return _table(["accuracy", *(kind or "all" for kind in kinds), "unparsed", "without verdict"], rows)
+    return markdown_table(["accuracy", *(kind or "all" for kind in kinds), "unparsed", "without verdict"], rows)
 
 
 def _orders(found: Mapping[str, Any]) -> list[str]:
@@ -225,7 +220,7 @@ def _orders(found: Mapping[str, Any]) -> list[str]:
     rows = [[name, *(f"{found[name][column]:.3f}" for column in columns)] for name in measures]
     tau = found["kendall_tau"]
     about = f"{found['orders']} shuffled orders; Kendall's tau between two of them: "
-    return [about + ("-" if tau is None else f"{tau:.3f}") + ".", "", *_table(["measure", *columns], rows)]
+    return [about + ("-" if tau is None else f"{tau:.3f}") + ".", "", *markdown_table(["measure", *columns], rows)]
 
 
 def _times(systems: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:

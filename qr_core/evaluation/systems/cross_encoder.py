@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from qr_core.checks import encodable
-from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.display.wording import titled
+from qr_core.errors import ModelLoadError, NonFiniteError, reason_of
 from qr_core.evaluation.systems.rankers import System
 from qr_core.evaluation.work import Pool
 from qr_core.model.loading import pick_device
@@ -57,7 +58,7 @@ def cross_encoder_system(model: str, device: str | None = None) -> System:
             activation_fn=torch.nn.Identity(),
         )
     except Exception as error:  # OSError, ValueError and what else the libraries below have
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = reason_of(error)
         raise ModelLoadError(
             f"cannot load the cross-encoder {model}: {reason.rstrip('.')} "
             "(pass its folder, or a hub id that is downloaded or can be: HF_HUB_OFFLINE forbids that)"
@@ -70,7 +71,7 @@ def cross_encoder_system(model: str, device: str | None = None) -> System:
         raise ModelLoadError(f"{model} gives {encoder.num_labels} numbers for a pair: pass a cross-encoder with one")
 
     def scores(pool: Pool) -> list[float]:
-        texts = [f"{d.title}\n{d.text}" if d.title else d.text for d in pool.documents]
+        texts = [titled(d.title, d.text) for d in pool.documents]
         pairs = [(encodable(pool.query), encodable(text)) for text in texts]
         found = [float(score) for score in encoder.predict(pairs, batch_size=BATCH, show_progress_bar=False)]
         if not all(map(math.isfinite, found)):

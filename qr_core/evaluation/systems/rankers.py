@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from qr_core.checks import encodable
-from qr_core.errors import ModelLoadError
+from qr_core.display.wording import titled
+from qr_core.errors import ModelLoadError, reason_of
 from qr_core.evaluation.work import Pool
 from qr_core.model.loading import pick_device
 from qr_core.scorer import QRScorer
@@ -101,7 +102,7 @@ def dense_system(model: str, device: str | None = None) -> System:
     except ModelLoadError:
         raise
     except Exception as error:  # OSError, ValueError and what else the libraries below have
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = reason_of(error)
         raise ModelLoadError(f"cannot load the encoder {model}: {reason}") from error
 
     def encoded(texts: Sequence[str]) -> Any:
@@ -111,7 +112,7 @@ def dense_system(model: str, device: str | None = None) -> System:
         if not pools[0].documents:
             yield from ([] for _ in pools)
             return
-        documents = encoded([f"{d.title}\n{d.text}" if d.title else d.text for d in pools[0].documents])
+        documents = encoded([titled(d.title, d.text) for d in pools[0].documents])
         for pool in pools:
             yield [float(score) for score in documents @ encoded([pool.query])[0]]
 

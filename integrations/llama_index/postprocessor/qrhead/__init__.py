@@ -3,11 +3,13 @@
 Converts between LlamaIndex's nodes and the scorer's documents; knows nothing of how scores come about.
 """
 
+from qr_core.errors import missing_extra
+
 try:
     from llama_index.postprocessor.qrhead.base import QRHeadRerank
 except ModuleNotFoundError as error:
     if error.name is not None and error.name.startswith("llama_index.core"):
-        raise ImportError("llama-index-core is not installed: pip install 'qrhead[llama-index]'") from error
+        raise ImportError(missing_extra(error, "llama-index")) from error
     raise
 
 __all__ = ["QRHeadRerank"]
