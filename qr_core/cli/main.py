@@ -147,12 +147,12 @@ def heads_list(format_: FormatOption = Format.table) -> None:
         ]
         print_json({"head_sets": rows})
         return
-    rows = table("name", "heads", "deepest layer", "default", "model")
-    rows.columns[0].no_wrap = True
+    sets = table("name", "heads", "deepest layer", "default", "model", left=("default", "model"))
+    sets.columns[0].no_wrap = True
     for name, found in published().items():
         depth = f"{found.deepest} of {found.config.layers - 1}"
-        table.add_row(name, str(len(found.heads)), depth, "yes" if found.default else "", found.model)
-    out.print(table)
+        sets.add_row(name, str(len(found.heads)), depth, "yes" if found.default else "", found.model)
+    out.print(sets)
 
 
 @heads_app.command("show")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.table import Table
 
@@ -11,11 +11,11 @@ from qr_core.display.terminal import plain
 MARKUP = "\\|`*_[]<>#!&~$"
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table for a terminal, without lines: the first column is on the left, all others on the right."""
+def table(*columns: str, left: Collection[str] = (), title: str | None = None) -> Table:
+    """An empty table for a terminal, without lines: the first column and those in `left` on the left, others right."""
     made = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for place, column in enumerate(columns):
-        made.add_column(column, justify="right" if place else "left", overflow="fold")
+        made.add_column(column, justify="right" if place and column not in left else "left", overflow="fold")
     return made
 
 
@@ -25,7 +25,6 @@ def markdown_cell(value: object) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a Markdown table, aligned as `table` is."""
+    """The lines of a Markdown table."""
     cells = [[markdown_cell(value) for value in row] for row in (columns, *rows)]
-    rule = ["---", *("---:" for _ in columns[1:])]
-    return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
+    return [f"| {' | '.join(row)} |" for row in (cells[0], ["---"] * len(columns), *cells[1:])]
