@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_every_package_has_its_place(found, order):
     assert len(listed) == len(set(listed))
     assert set(found.packages) - {""} <= set(listed)
     assert [name for name, targets in found.modules.items() if "qr_core" in targets and name != "qr_core"] == []
+
+
+def test_contributing_tells_the_same_order(order):
+    """Its table names every package once, from the lowest to the highest."""
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*`) \|", page.partition("| package | what is in it |")[2].partition("\n\n")[0], re.M)
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    height = {name: -place for place, layer in enumerate(order) for name in layer}
+    assert sorted(told) == sorted(height)
+    assert [height[name] for name in told] == sorted(height[name] for name in told)
 
 
 @pytest.mark.parametrize("path", sorted(UNIT.rglob("test_*.py")), ids=lambda path: path.relative_to(UNIT).as_posix())
