@@ -82,7 +82,7 @@ picture: chromium
 
 browser: chromium
 	mkdir -p build
-	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/test_explain.py -k 'browser or frame'
+	QRHEAD_ARTEFACTS=build $(BIN)/python -m pytest -rs tests/unit/explain -k 'browser or frame'
 
 serve-heavy: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/server -m heavy -s

@@ -1,6 +1,6 @@
 """A process of several that share one model: python -m torch.distributed.run --nproc-per-node 2 -m tests.sharded OUT.
 
-Ranks and prunes, and writes what it got; tests/unit/test_sharding.py compares. Not a test by itself.
+Ranks and prunes, and writes what it got; tests/unit/attention/test_sharding.py compares. Not a test by itself.
 """
 
 from __future__ import annotations

@@ -200,6 +200,13 @@ def test_links_lead_somewhere():
                 assert (path.parent / file).exists(), f"{path.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_pages_name_exist(page):
+    folders = "docs|integrations|notebooks|qr_core|tests|tools"
+    named = re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]*[\w/])", page.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def documented() -> set[str]:
     pages = (ROOT / "docs" / "reference").glob("*.md")
     return {name for page in pages for name in re.findall(r"^::: ([\w.]+)$", page.read_text("utf-8"), re.M)}

@@ -25,7 +25,7 @@ from qr_core.forks import Instances
 
 KEPT_BYTES = 2**30
 KEY_VERSION = 1
-"""Of what goes into a key; a new one makes all earlier entries strangers."""
+"""Of what goes into a key; a new one makes all earlier entries unreachable."""
 
 
 class Keys:

@@ -1,4 +1,4 @@
-"""Files from strangers: head sets, packed documents, run folders, work folders, weights. None may run code, write
+"""Untrusted files: head sets, packed documents, run folders, work folders, weights. None may run code, write
 elsewhere, or take memory without bound; each is refused with one clear error, or made again.
 """
 
