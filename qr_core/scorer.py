@@ -12,11 +12,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
 from qr_core.attention.layers import layers_of, windows_of
 from qr_core.cache.documents import DocumentCache
-from qr_core.cache.reads import SHARED, ReadCache, cache_of, in_this_context
+from qr_core.cache.reads import ReadCache, cache_of, in_this_context
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.errors import InputError
 from qr_core.explain.explanation import MOST_DOCUMENTS, Explanation, explain
@@ -25,10 +23,11 @@ from qr_core.heads.resolve import resolve
 from qr_core.heads.sets import HeadSet
 from qr_core.mini import EMBEDDED_NAME, embedded_model
 from qr_core.model import loading as models
+from qr_core.options import ScorerOptions
 from qr_core.parallel.worker import Worker
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
-from qr_core.prompts.templates import Template, TemplateName
+from qr_core.prompts.templates import Template
 from qr_core.ranking.survey import Context, Progress, Result, survey_each
 from qr_core.ranking.units import divide
 from qr_core.reading.independent import TOTAL_TOKENS, IndependentReader
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
+
+CHANGEABLE = ("calibrate", "filter_tokens", "max_prompt_tokens", "passage_tokens")
+"""Options that a scorer of the same model and heads may have otherwise."""
 
 
 class QRScorer:
@@ -66,47 +68,31 @@ class QRScorer:
         self,
         model: models.SharedModel,
         tokenizer: PreTrainedTokenizerBase,
-        template: Template,
         heads: HeadSet,
         heads_name: str,
-        calibrate: bool,
-        filter_tokens: bool,
-        model_name: str,
-        max_prompt_tokens: int | None = None,
-        cache: ReadCache | None = SHARED,
-        layout: Layout = "joint",
-        document_cache: DocumentCache | None = None,
-        quantized_cache: Mapping[str, Any] | None = None,
-        passage_tokens: int | None = None,
+        options: ScorerOptions,
+        template: Template | None = None,
     ) -> None:
+        """Of a model and heads that fit each other; see `completed` for `options`."""
         self.tokenizer = tokenizer
-        self.template = template
         self.heads = heads
         self.heads_name = heads_name
-        self.filter_tokens = filter_tokens
-        self.model_name = model_name
-        check_whole_number("max_prompt_tokens", max_prompt_tokens)
-        self.max_prompt_tokens = max_prompt_tokens
-        check_whole_number("passage_tokens", passage_tokens)
-        self.passage_tokens = passage_tokens
-        self.cache = cache
-        self.layout = layout
-        self.document_cache = document_cache
-        self.quantized_cache = quantized_cache
-        self.reader = self._reader(model, heads, calibrate)
+        self.options = options
+        self.template = heads.prompt_template(tokenizer) if template is None else template
+        self.model_name = EMBEDDED_NAME if options.model is None else str(options.model)
+        self.cache = cache_of(options.cache_bytes)
+        self.document_cache = _document_cache(options)
+        self.reader = self._reader(model)
         self._context = models.context_length(model.config)
         self._worker = Worker()
 
-    def _reader(self, model: models.SharedModel, heads: HeadSet, calibrate: bool) -> Reader:
-        if self.layout == "joint":
-            together = PromptBuilder(self.tokenizer, self.template)
-            return Reader(model, together, heads, calibrate, self.model_name, self.quantized_cache)
-        if self.quantized_cache is not None:
-            raise InputError("a quantised cache is for layout='joint': bound document_cache instead")
+    def _reader(self, model: models.SharedModel) -> Reader:
+        about = (self.heads, bool(self.options.calibrate), self.model_name)
         if self.document_cache is None:
-            self.document_cache = DocumentCache()
+            together = PromptBuilder(self.tokenizer, self.template)
+            return Reader(model, together, *about, self.options.quantized_cache)
         prompts = IndependentPromptBuilder(self.tokenizer, self.template)
-        return IndependentReader(model, prompts, heads, calibrate, self.model_name, self.document_cache)
+        return IndependentReader(model, prompts, *about, self.document_cache)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QRScorer:
         """Itself: a scorer is made to be shared, and its weights are not copied."""
@@ -131,86 +117,50 @@ class QRScorer:
         """Whether the mass of the content-free query is subtracted."""
         return self.reader.calibrate
 
+    @property
+    def layout(self) -> Layout:
+        """`joint` or `independent`."""
+        return self.options.layout or "joint"
+
+    @property
+    def filter_tokens(self) -> bool:
+        """Whether each document's lowest tokens are left out."""
+        return self.options.filter_tokens
+
+    @property
+    def max_prompt_tokens(self) -> int | None:
+        """Most tokens of one prompt, where the caller or the head set says."""
+        return self.options.max_prompt_tokens
+
+    @property
+    def passage_tokens(self) -> int | None:
+        """Most tokens of a document that is encoded whole."""
+        return self.options.passage_tokens
+
+    @property
+    def quantized_cache(self) -> Mapping[str, Any] | None:
+        """Arguments of the quantised cache, if there is one."""
+        return self.options.quantized_cache
+
     @classmethod
     def from_pretrained(
         cls,
         model: str | Path | None = None,
         heads: str | Path | HeadSet | None = None,
         *,
-        template: TemplateName | None = None,
-        layout: Layout | None = None,
-        document_cache: DocumentCache | str | Path | None = None,
-        revision: str | None = None,
-        device: str | torch.device | None = None,
-        device_map: str | Mapping[str, str | int] | None = None,
-        tp_size: int | None = None,
-        dtype: str | torch.dtype = "auto",
-        calibrate: bool | None = None,
-        filter_tokens: bool = True,
-        max_prompt_tokens: int | None = None,
-        passage_tokens: int | None = None,
-        cache_bytes: int | None = None,
-        quantized_cache: Mapping[str, Any] | None = None,
-        allow_model_mismatch: bool = False,
-        trust_remote_code: bool = False,
-        allow_pickle: bool = False,
+        options: ScorerOptions | None = None,
+        **changes: Any,
     ) -> QRScorer:
         """Check config, tokenizer, heads and template of a model; its weights load at the first score.
 
         Parameters
         ----------
-        model : str or Path, optional
-            Hub id or folder of a decoder model; by default the small one inside this package, which needs no network.
-        heads : str, Path or HeadSet, optional
-            A published set's name (`qrhead heads` lists them), a head-set file, `"all"` for every head (In-Context
-            Re-ranking) outside layers with a sliding window, if there are such, or pairs such as `"13-18,8-11"`
-            (layer-head, from 0). By default the model's own set.
-        template : str, optional
-            `chat`, `reference` or `plain`; by default the head set's.
-        layout : str, optional
-            `joint`: all documents share one prompt, each seeing those before it. `independent`: each is encoded apart,
-            so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). By
-            default the head set's; heads found under the other one read less well.
-        document_cache : DocumentCache, str or Path, optional
-            With the independent layout: where documents' keys and values are kept, or a folder to keep them in
-            beside memory. By default 1 GiB of memory, of this scorer alone.
-        revision : str, optional
-            Branch, tag or commit on the hub.
-        device : str or torch.device, optional
-            By default CUDA, then MPS, then CPU.
-        device_map : str or mapping, optional
-            Passed to transformers to spread a model over devices, CPU and disk among them; needs accelerate.
-        tp_size : int, optional
-            Spread each layer over so many processes, started with torchrun (transformers' tensor parallelism). All of
-            them make the same calls in the same order, and all get the results. Not with `device_map`.
-        dtype : str or torch.dtype
-            `auto` (the checkpoint's; see `qr_core.model.loading.ModelSource`) or a torch dtype.
-        calibrate : bool, optional
-            Subtract the mass that the content-free query `N/A` gives; by default as the head set says.
-        filter_tokens : bool
-            Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
-        max_prompt_tokens : int, optional
-            Longer input is read in windows of so many tokens (see `qr_core.ranking.rounds`); at most the model's
-            context, which is also the default, unless the head set names a shorter length. With the independent layout
-            only positions are limited by the context (instruction, longest document, query); tokens are by this, by
-            default the length that a head set of this layout names, or 131,072.
-        passage_tokens : int, optional
-            Documents with more tokens are read in parts, cut at paragraphs and sentences, and the best part's score
-            counts. By default as the head set says, for its layout.
-        cache_bytes : int, optional
-            What was read of documents is kept for the next query over them, in memory, on the model's device. By
-            default all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own
-            of so many bytes, and with 0 nothing is kept from one call to the next. See `qr_core.cache.reads`.
-        quantized_cache : mapping, optional
-            Keep what was read of documents in transformers' `QuantizedCache`, made with these arguments:
-            `{"backend": "fp8"}`, or `{"backend": "quanto", "nbits": 4}` where that package is installed. Less memory
-            between calls and in probes; scores are no longer exact. Joint layout only.
-        allow_model_mismatch : bool
-            Accept a head set found for another model or revision of the same shape (a quantised copy, a fine-tune).
-        trust_remote_code : bool
-            Let code from the model's repository run. Off unless you trust that repository.
-        allow_pickle : bool
-            Read weights that are not safetensors; unpickling can run code from the file.
+        model, heads
+            See `qr_core.options.ScorerOptions`.
+        options : ScorerOptions, optional
+            Where everything else comes from.
+        changes
+            Fields of `ScorerOptions` by name, in place of those of `options`.
 
         Raises
         ------
@@ -218,81 +168,71 @@ class QRScorer:
             When config or tokenizer are missing, broken or not supported.
         HeadSetError
             When no heads are known for the model, or the given ones do not belong to it.
+        InputError
+            When options exclude each other, or a value is out of range.
+        TypeError
+            When there is no option of a name.
         """
-        folder = str(embedded_model() if model is None else model)
-        name = EMBEDDED_NAME if model is None else folder
-        source = models.ModelSource(
-            name=folder,
-            revision=revision,
-            dtype=str(dtype).removeprefix("torch."),
-            device=models.pick_device(device),
-            device_map=tuple(device_map.items()) if isinstance(device_map, Mapping) else device_map,
-            tp_size=tp_size,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-        )
-        check_whole_number("tp_size", tp_size)
-        if tp_size is not None and device_map is not None:
-            raise InputError("pass either device_map or tp_size: both spread the model")
-        if layout is not None:
-            check_one_of("layout", layout, Layout)
+        named = {name: value for name, value in (("model", model), ("heads", heads)) if value is not None}
+        return cls.from_options((options or ScorerOptions()).changed(**named, **changes))
+
+    @classmethod
+    def from_options(cls, options: ScorerOptions) -> QRScorer:
+        """`from_pretrained` with one object; errors as there."""
+        folder = str(embedded_model() if options.model is None else options.model)
+        name = EMBEDDED_NAME if options.model is None else folder
+        source = models.ModelSource.of(folder, options)
+        for field in ("tp_size", "max_prompt_tokens", "passage_tokens"):
+            check_whole_number(field, getattr(options, field))
+        check_whole_number("cache_bytes", options.cache_bytes, least=0)
+        if options.layout is not None:
+            check_one_of("layout", options.layout, Layout)
         config = models.load_config(source)
         tokenizer = models.load_tokenizer(source)
         head_set, heads_name = resolve(
-            heads,
+            options.heads,
             name,
             folder,
-            revision,
+            options.revision,
             HeadShape.of(config),
-            template,
+            options.template,
             has_chat_template=bool(getattr(tokenizer, "chat_template", None)),
-            allow_model_mismatch=allow_model_mismatch,
-            near=windows_of(layers_of(config)) if heads == "all" else (),
+            allow_model_mismatch=options.allow_model_mismatch,
+            near=windows_of(layers_of(config)) if options.heads == "all" else (),
         )
-        chosen = head_set.layout if layout is None else layout
-        if document_cache is not None and chosen == "joint":
-            raise InputError("a document cache is for layout='independent': joint prompts are read as a whole")
-        if document_cache is not None and not isinstance(document_cache, DocumentCache):
-            document_cache = DocumentCache(folder=document_cache)
-        if max_prompt_tokens is None and chosen == head_set.layout:
-            max_prompt_tokens = head_set.max_prompt_tokens
-        if passage_tokens is None and chosen == head_set.layout:
-            passage_tokens = head_set.passage_tokens
-        return cls(
-            model=models.shared_model(source, config),
-            tokenizer=tokenizer,
-            template=head_set.prompt_template(tokenizer),
-            heads=head_set,
-            heads_name=heads_name,
-            calibrate=head_set.calibrate if calibrate is None else calibrate,
-            filter_tokens=filter_tokens,
-            model_name=name,
-            max_prompt_tokens=max_prompt_tokens,
-            cache=cache_of(cache_bytes),
-            layout=chosen,
-            document_cache=document_cache,
-            quantized_cache=quantized_cache,
-            passage_tokens=passage_tokens,
-        )
+        return cls(models.shared_model(source, config), tokenizer, head_set, heads_name, completed(options, head_set))
 
     def with_heads(self, heads: HeadSet, name: str, calibrate: bool | None = None) -> QRScorer:
         """A scorer that reads other heads of the same model, under the same template and limits."""
-        return QRScorer(
-            model=self.reader.model,
-            tokenizer=self.tokenizer,
-            template=self.template,
-            heads=heads,
-            heads_name=name,
-            calibrate=self.calibrate if calibrate is None else calibrate,
-            filter_tokens=self.filter_tokens,
-            model_name=self.model_name,
-            max_prompt_tokens=self.max_prompt_tokens,
-            cache=self.cache,
-            layout=self.layout,
-            document_cache=self.document_cache,
-            quantized_cache=self.quantized_cache,
-            passage_tokens=self.passage_tokens,
-        )
+        changes = {} if calibrate is None else {"calibrate": calibrate}
+        return self._like(heads, name, self.options.changed(**changes))
+
+    def with_options(self, **changes: Any) -> QRScorer:
+        """A scorer with the same model and heads and other limits, sharing this one's caches.
+
+        Parameters
+        ----------
+        changes
+            Fields of `ScorerOptions` that do not decide which model and heads are loaded: `calibrate`,
+            `filter_tokens`, `max_prompt_tokens`, `passage_tokens`.
+
+        Raises
+        ------
+        InputError
+            When another field is named, or a value is out of range.
+        """
+        for name, value in changes.items():
+            if name not in CHANGEABLE:
+                raise InputError(f"{name} cannot be changed: use some of {', '.join(CHANGEABLE)}, or make a new scorer")
+            if name.endswith("_tokens") and name != "filter_tokens":
+                check_whole_number(name, value)
+        return self._like(self.heads, self.heads_name, self.options.changed(**changes))
+
+    def _like(self, heads: HeadSet, name: str, options: ScorerOptions) -> QRScorer:
+        options = options.changed(document_cache=self.document_cache)
+        other = QRScorer(self.reader.model, self.tokenizer, heads, name, options, self.template)
+        other.cache = self.cache
+        return other
 
     @property
     def context(self) -> int | None:
@@ -577,3 +517,34 @@ class QRScorer:
             found.rounds,
             self.layout,
         )
+
+
+def completed(options: ScorerOptions, heads: HeadSet) -> ScorerOptions:
+    """Options with what the head set says where the caller says nothing.
+
+    Raises
+    ------
+    InputError
+        When a cache does not go with the layout.
+    """
+    layout = options.layout or heads.layout
+    if layout == "joint" and options.document_cache is not None:
+        raise InputError("a document cache is for layout='independent': joint prompts are encoded as a whole")
+    if layout == "independent" and options.quantized_cache is not None:
+        raise InputError("a quantised cache is for layout='joint': bound document_cache instead")
+    found: dict[str, Any] = {"layout": layout}
+    if options.calibrate is None:
+        found["calibrate"] = heads.calibrate
+    if layout == heads.layout:  # limits found under another layout say nothing
+        for name in ("max_prompt_tokens", "passage_tokens"):
+            if getattr(options, name) is None:
+                found[name] = getattr(heads, name)
+    return options.changed(**found)
+
+
+def _document_cache(options: ScorerOptions) -> DocumentCache | None:
+    """Where documents are kept, in the layout that encodes them one by one."""
+    if options.layout != "independent":
+        return None
+    given = options.document_cache
+    return given if isinstance(given, DocumentCache) else DocumentCache(folder=given)

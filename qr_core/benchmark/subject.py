@@ -16,13 +16,13 @@ import torch
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
 from qr_core.cache.documents import DocumentCache
-from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError, QRHeadError
 from qr_core.heads.parts import HeadShape
 from qr_core.heads.resolve import resolve
 from qr_core.heads.sets import HeadSet
 from qr_core.mini import EMBEDDED_NAME
 from qr_core.model.loading import ModelSource, SharedModel
+from qr_core.options import ScorerOptions
 from qr_core.prompts.joint import Prompt
 from qr_core.prompts.templates import plain_template
 from qr_core.scorer import QRScorer
@@ -171,20 +171,13 @@ class Loaded:
     def scorer(self, layout: Layout = "joint") -> QRScorer:
         """A new scorer that has read nothing."""
         base = self._base
-        return QRScorer(
-            model=self.shared,
-            tokenizer=base.tokenizer,
-            template=base.template,
-            heads=base.heads,
-            heads_name=base.heads_name,
-            calibrate=base.calibrate,
-            filter_tokens=base.filter_tokens,
-            model_name=base.model_name,
-            max_prompt_tokens=base.max_prompt_tokens if layout == "joint" else NO_BOUND,
-            cache=ReadCache(NO_BOUND),
+        options = base.options.changed(
             layout=layout,
+            max_prompt_tokens=base.max_prompt_tokens if layout == "joint" else NO_BOUND,
+            cache_bytes=NO_BOUND,
             document_cache=DocumentCache(NO_BOUND) if layout == "independent" else None,
         )
+        return QRScorer(self.shared, base.tokenizer, base.heads, base.heads_name, options, base.template)
 
 
 def spread(model: str, shape: HeadShape, deepest: int) -> HeadSet:
@@ -213,15 +206,14 @@ def _random(subject: Subject) -> QRScorer:
     else:
         heads = _given(subject.heads, shape)
     return QRScorer(
-        model=RandomModel(ModelSource(name="random weights", dtype=dtype, device=subject.device), config),
-        tokenizer=QRScorer.from_pretrained(device="cpu").tokenizer,
-        template=plain_template(),
-        heads=heads,
-        heads_name=subject.heads or f"{HEADS_READ} heads up to layer {heads.deepest}",
-        calibrate=True,
-        filter_tokens=True,
-        model_name="random weights",
-        max_prompt_tokens=subject.max_prompt_tokens,
+        RandomModel(ModelSource(name="random weights", dtype=dtype, device=subject.device), config),
+        QRScorer.from_pretrained(device="cpu").tokenizer,
+        heads,
+        subject.heads or f"{HEADS_READ} heads up to layer {heads.deepest}",
+        ScorerOptions(
+            model="random weights", layout="joint", calibrate=True, max_prompt_tokens=subject.max_prompt_tokens
+        ),
+        plain_template(),
     )
 
 

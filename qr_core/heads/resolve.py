@@ -13,10 +13,9 @@ from qr_core.errors import HeadSetError
 from qr_core.heads.pairs import Pair, format_pairs, parse_pairs
 from qr_core.heads.parts import HeadShape
 from qr_core.heads.sets import FOLDER_FILE, HeadSet, published
-from qr_core.prompts.templates import TemplateName
 
 
-def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: TemplateName, how: str) -> HeadSet:
+def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: str, how: str) -> HeadSet:
     """A set from bare (layer, head) pairs, checked against `shape`."""
     wrong = [(layer, head) for layer, head in pairs if layer >= shape.layers or head >= shape.heads]
     if wrong:
@@ -36,7 +35,7 @@ def resolve(
     folder: str,
     revision: str | None,
     shape: HeadShape,
-    template: TemplateName | None,
+    template: str | None,
     has_chat_template: bool,
     allow_model_mismatch: bool = False,
     near: Collection[int] = (),

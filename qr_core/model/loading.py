@@ -14,10 +14,10 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import (
@@ -35,6 +35,9 @@ from qr_core.cache import reads as cache
 from qr_core.errors import ModelLoadError, reason_of
 from qr_core.forks import after_fork
 from qr_core.model.verify import check_readable, reads_several
+
+if TYPE_CHECKING:
+    from qr_core.options import ScorerOptions
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,21 @@ class ModelSource:
     tp_size: int | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+
+    @classmethod
+    def of(cls, name: str, options: ScorerOptions) -> ModelSource:
+        """The source that `options` describe, at the hub id or folder `name`."""
+        placed = options.device_map
+        return cls(
+            name=name,
+            revision=options.revision,
+            dtype=str(options.dtype).removeprefix("torch."),
+            device=pick_device(options.device),
+            device_map=tuple(placed.items()) if isinstance(placed, Mapping) else placed,
+            tp_size=options.tp_size,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
 
     def common(self) -> dict[str, Any]:
         """Arguments that every `from_pretrained` of this source shares."""

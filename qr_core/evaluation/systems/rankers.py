@@ -30,12 +30,15 @@ def attention_system(scorer: QRScorer, order: Order, windows: int | None = None)
     """
 
     def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
+        chosen = scorer
         if windows is not None:
             total = sum(scorer.prompts.lengths(pools[0].documents))
             longest = max(len(p.ids) for p in scorer.prompts.build([pool.query for pool in pools], []))
             # A little room: windows end at document borders, so an exact share would often need one window more.
-            scorer.max_prompt_tokens = None if windows == 1 else int(total / windows * 1.04) + longest
-        for ranking in scorer.rank_each([(pool.query, pool.documents) for pool in pools], order=order):
+            chosen = scorer.with_options(
+                max_prompt_tokens=None if windows == 1 else int(total / windows * 1.04) + longest
+            )
+        for ranking in chosen.rank_each([(pool.query, pool.documents) for pool in pools], order=order):
             scores = [0.0] * len(ranking)
             for place, hit in enumerate(ranking):  # scores of different rounds do not compare: places do
                 scores[hit.index] = hit.score if ranking.rounds == 1 else float(len(ranking) - place)

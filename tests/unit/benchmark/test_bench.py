@@ -16,7 +16,7 @@ from qr_core.benchmark.run import Plan, run
 from qr_core.benchmark.sides import SIDES, prompt_tokens, sides_of
 from qr_core.benchmark.subject import Loaded, Shape, Subject, spread
 from qr_core.benchmark.task import NEW_SHARE, task_of, task_of_tokens
-from qr_core.cli import bench as command
+from qr_core.cli.bench import bench as command
 
 QUICK = SIDES[:4] + SIDES[5:7]
 """Without those that run a hundred queries or another model."""

@@ -252,7 +252,8 @@ def test_a_run_goes_on_where_it_was_killed(tmp_path):
     write(tmp_path / "jobs.jsonl", jobs)
     code = (
         "import sys, time\n"
-        "from qr_core import bulk, cli\n"
+        "from qr_core.bulk import ranker as bulk\n"
+        "from qr_core.cli import main as cli\n"
         "rank = bulk.Ranker.__call__\n"
         "def slow(self, part, lines):\n"
         "    if part.number == 2:\n"

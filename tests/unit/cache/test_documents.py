@@ -17,7 +17,7 @@ from qr_core.attention.prefix import Prefix
 from qr_core.cache import folder as document_folder
 from qr_core.cache.documents import DocumentCache, Keys
 from qr_core.cache.folder import DocumentFolder, entries, purge
-from qr_core.model import fingerprint
+from qr_core.model.fingerprint import fingerprint
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}

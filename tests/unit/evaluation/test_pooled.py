@@ -49,7 +49,7 @@ class Elsewhere:
 @pytest.fixture
 def elsewhere(monkeypatch):
     pool = Elsewhere()
-    for module in ("detection", "evaluation.pooled"):
+    for module in ("detection.detect", "evaluation.pooled"):
         monkeypatch.setattr(f"qr_core.{module}.on_ray", pool)
     return pool
 

@@ -23,7 +23,8 @@ from transformers import (
 from transformers.cache_utils import Fp8QuantizedLayer
 
 from qr_core import HeadSetError, InputError, ModelLoadError, NonFiniteError, QRScorer
-from qr_core.attention import prefill, quantized
+from qr_core.attention import prefill
+from qr_core.attention.quantized import quantized
 from qr_core.cache.reads import ReadCache
 from qr_core.model import loading as models
 from tests.architectures import COMMON, FAMILIES

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qr_core import ContextLengthError, Document, InputError, QRScorer
 from qr_core.ranking import rounds
 from qr_core.ranking.rounds import Standing, contest, expected_tokens, pack
-from qr_core.text.pieces import Piece, cut_long, in_parts, whole_documents
+from qr_core.text.pieces import PIECE_SHARE, Piece, cut_long, in_parts, whole_documents
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 
@@ -121,7 +121,7 @@ def test_long_documents_are_cut_without_loss(texts, capacity):
             assert not document.text[place : piece.start].strip()
             place = piece.end
         assert not document.text[place:].strip()
-    assert all(length <= capacity * pieces.PIECE_SHARE for length in lengths)
+    assert all(length <= capacity * PIECE_SHARE for length in lengths)
     assert all(n <= m for n, m in zip(words([p.of(documents) for p in pieces]), lengths, strict=True))
 
 

@@ -188,8 +188,9 @@ def test_many_documents_take_few_positions():
     assert tiny._context * 10 < len(asked.ids)
     expected = tiny.rank(QUERY, documents)
     assert (expected.windows, expected.rounds) == (1, 1)
-    tiny.max_prompt_tokens = 300
-    tiny._context += 64  # windows have pieces of any length
+    context = tiny._context
+    tiny = tiny.with_options(max_prompt_tokens=300)
+    tiny._context = context + 64  # windows have pieces of any length
     ranking = tiny.rank(QUERY, documents)
     assert ranking.windows > 1
     assert sorted(hit.index for hit in ranking) == list(range(60))

@@ -45,7 +45,9 @@ def test_held_out_text_is_not_trained_on(sources):
 
 def test_the_same_files_give_the_same_queries(training_data):
     """In another process too: what is read does not hang on the order of sets."""
-    script = "import sys; from qr_core.mini import data; from pathlib import Path; print(data.read(Path(sys.argv[1])))"
+    script = (
+        "import sys; from qr_core.training import data; from pathlib import Path; print(data.read(Path(sys.argv[1])))"
+    )
     runs = [
         subprocess.run(
             [sys.executable, "-c", script, str(training_data)],
