@@ -61,7 +61,7 @@ def resolve(
     HeadSetError
         When no set is known, or it belongs to a model of another shape, another model or another template.
     """
-    own: TemplateName = template or ("chat" if has_chat_template else "plain")
+    own = template or ("chat" if has_chat_template else "plain")
     if heads == "all":
         every = shape.pairs(without=near) or shape.pairs()
         return _listed(every, model, shape, own, "every head (In-Context Re-ranking)"), "all"
