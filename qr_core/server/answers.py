@@ -1,34 +1,21 @@
-"""Answers: what a refusal looks like, the same for every endpoint, and which error becomes which.
-
-The text of an error stands under each name that a protocol's clients look for: `message` (Cohere), `detail` (Jina),
-`error` with `error_type` (Text Embeddings Inference). Knows nothing of endpoints or limits.
-"""
+"""Answers: what a refusal is, which error becomes which, and how one is written where no dialect says otherwise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from qr_core.errors import InputError
+from qr_core.server.record import Record
 
 SHOWN_ERRORS = 3
-"""So many of a body's faults are named."""
+"""At most this many of a body's faults are named."""
 TAGS = frozenset({"body", "string", "object"})
-"""Parts of an error's place that are no field's name: see `schemas.DocumentIn`."""
-
-
-class ErrorBody(BaseModel):
-    """Why a request got no result."""
-
-    error: str
-    error_type: str
-    message: str
-    detail: str
-    id: str
+"""Parts of an error's place that are no field's name: see `qr_core.server.dialects.fields`."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
@@ -52,17 +39,60 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
         self.message = message
         self.retry_after = retry_after
 
-    def response(self, request_id: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        """The answer."""
-        body = ErrorBody(
-            error=self.message, error_type=self.kind, message=self.message, detail=self.message, id=request_id
-        )
+    def response(self, record: Record, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """The answer, written as the clients of the request's dialect expect."""
+        body = record.error_body.of(self, record.id)
         more = dict(headers or {})
         if self.retry_after is not None:
             more["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         if self.status == 401:
             more["www-authenticate"] = "Bearer"
         return JSONResponse(body.model_dump(), self.status, more)
+
+
+class ErrorShape(Protocol):
+    """A pydantic model that says how a dialect writes its errors."""
+
+    @classmethod
+    def of(cls, refusal: Refusal, request_id: str) -> BaseModel:
+        """The body of the answer."""
+
+
+class ErrorBody(BaseModel):
+    """Why a request got no result."""
+
+    error: str
+    error_type: str
+    message: str
+    detail: str
+    id: str
+
+    @classmethod
+    def of(cls, refusal: Refusal, request_id: str) -> ErrorBody:
+        """The message under each name that clients look for.
+
+        These are `message` (Cohere), `detail` (Jina), and `error` with `error_type` (Text Embeddings Inference).
+        """
+        text = refusal.message
+        return cls(error=text, error_type=refusal.kind, message=text, detail=text, id=request_id)
+
+
+REFUSALS: dict[int, str] = {
+    401: "No key, or an unknown one.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "Not plain JSON.",
+    422: "The body does not fit; the message names the field.",
+    429: "Too many requests are waiting; see Retry-After.",
+    500: "An error of the server, logged under the id.",
+    503: "No turn in time, or the server stops.",
+    504: "Not finished in time.",
+}
+
+
+def refusals(shape: type[ErrorShape], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of `statuses`, by default of all that a POST may be refused with."""
+    return {status: {"model": shape, "description": REFUSALS[status]} for status in statuses or REFUSALS}
 
 
 def refusal_of(error: Exception, request_id: str) -> Refusal:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qr_core.errors import InputError
@@ -19,6 +20,8 @@ from qr_core.files.inputs import read_text
 from qr_core.server.answers import Refusal
 from qr_core.server.record import Record, path_of
 
+bearer = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
+"""Tells OpenAPI that a key is asked for; `Gate` asks."""
 KEYS_VARIABLE = "QRHEAD_API_KEYS"
 OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json"})
 """Served without a key: what an orchestrator asks, and what the source tells anyone."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qr_core.server.answers import Refusal, refusal_of
+from qr_core.server.answers import ErrorBody, ErrorShape, Refusal, refusal_of
 from qr_core.server.limits import Disconnected
 from qr_core.server.logs import log_failure, log_request
 from qr_core.server.record import Record
@@ -26,18 +26,27 @@ ALWAYS_SERVED = frozenset({"/health", "/ready", "/metrics"})
 
 
 class Observe:
-    """ASGI middleware around all others."""
+    """ASGI middleware around all others.
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    Parameters
+    ----------
+    app : ASGI application
+    service : Service
+    endpoints : mapping of str to type
+        For the path of every endpoint, how its errors are written.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, endpoints: Mapping[str, type[ErrorShape]]) -> None:
         self.app = app
         self.service = service
+        self.endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        record = Record.begin(scope)
+        record = Record.begin(scope, self.endpoints, ErrorBody)
         answering = False
 
         async def note(message: Message) -> None:
@@ -77,7 +86,7 @@ class Observe:
         A connection closed over unread bytes is reset, and the client would see that in place of the answer.
         """
         linger = scope["method"] == "POST" and not record.body_read
-        response = refusal.response(record.id, {"connection": "close"} if linger else None)
+        response = refusal.response(record, {"connection": "close"} if linger else None)
         start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         await send(start)
         await send({"type": "http.response.body", "body": bytes(response.body), "more_body": linger})

@@ -109,7 +109,7 @@ class ScoringQueue:
         work : callable
             Runs on the thread; should call what it is handed now and then.
         seconds : float
-            After so many it is given up: at once while it waits, at its next check while it runs.
+            After this long it is given up: at once while it waits, at its next check while it runs.
 
         Raises
         ------

@@ -1,21 +1,19 @@
-"""Record: what is known of one request, for log lines and metrics. Holds no text.
-
-Knows nothing of who fills it in or reads it.
-"""
+"""Record: what is known of one request, for its answer, its log line and the metrics. Holds no text."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.types import Scope
 
+if TYPE_CHECKING:
+    from qr_core.server.answers import ErrorShape
+
 KEY = "qrhead"
-ENDPOINTS = frozenset(
-    {"/v1/rerank", "/v2/rerank", "/rerank", "/v1/prune", "/health", "/ready", "/metrics", "/openapi.json"}
-)
 
 
 def path_of(scope: Scope) -> str:
@@ -31,6 +29,8 @@ class Record:
     ----------
     endpoint : str
         Its path if there is such an endpoint, else `other`: paths are the client's text.
+    error_body : type
+        How an error is written for its client.
     id : str
         Stands in the answer, in its `x-request-id` and in the log.
     arrived : float
@@ -48,6 +48,7 @@ class Record:
 
     endpoint: str
     method: str
+    error_body: type[ErrorShape]
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     arrived: float = field(default_factory=time.monotonic)
     client: str | None = None
@@ -60,11 +61,20 @@ class Record:
     scored: float | None = None
 
     @classmethod
-    def begin(cls, scope: Scope) -> Record:
-        """A new record, kept in the request's scope."""
+    def begin(cls, scope: Scope, endpoints: Mapping[str, type[ErrorShape]], otherwise: type[ErrorShape]) -> Record:
+        """A new record, kept in the request's scope.
+
+        Parameters
+        ----------
+        scope : dict
+        endpoints : mapping of str to type
+            For the path of every endpoint, how its errors are written.
+        otherwise : type
+            How they are written for all other paths.
+        """
         path = path_of(scope)
-        known = path in ENDPOINTS
-        record = cls(path if known else "other", scope["method"] if known else "other")
+        known = path in endpoints
+        record = cls(path if known else "other", scope["method"] if known else "other", endpoints.get(path, otherwise))
         scope[KEY] = record
         return record
 

@@ -1,12 +1,9 @@
-"""Service: what the endpoints ask for: checks a request against the limits, waits for its turn, ranks or prunes.
-
-Knows nothing of HTTP bodies.
-"""
+"""Service: checks a job against the limits, waits for its turn and runs it. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,12 +11,13 @@ from qr_core.cache.reads import cache_partition
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
 from qr_core.scorer import QRScorer
+from qr_core.server.jobs import Job
 from qr_core.server.logs import described, log, log_event
 from qr_core.server.metrics import Metrics
 from qr_core.server.queue import Check, ScoringQueue
 from qr_core.server.record import Record
 from qr_core.server.settings import Settings
-from qr_core.types import Document, Order, Pruned, Ranking
+from qr_core.types import Document
 
 T = TypeVar("T")
 
@@ -75,43 +73,24 @@ class Service:
             self.state = "loaded"
             log_event("loaded", model=self.model_name, seconds=round(time.monotonic() - started, 2))
 
-    async def rank(
-        self, record: Record, query: str, documents: Sequence[Document], *, top_k: int | None, order: Order | None
-    ) -> Ranking:
-        """Rank, as `QRScorer.rank` does.
+    async def run(self, record: Record, job: Job[T]) -> T:
+        """Do a job when its turn has come, and note in `record` what it took.
 
         Raises
         ------
         InputError, Refusal, QRHeadError
-            When a limit is passed (see `Settings`), and as for `QRScorer.rank`.
+            When a limit is passed (see `Settings`), and as the scorer does.
         """
-
-        def work(check: Check) -> Ranking:
-            return self.scorer.rank(query, documents, top_k=top_k, order=order or self.settings.order, progress=check)
-
-        return await self._turn(record, query, documents, work)
-
-    async def prune(
-        self, record: Record, query: str, documents: str | Sequence[Document], *, order: Order | None, **options: Any
-    ) -> Pruned:
-        """Prune, as `QRScorer.prune` does; errors are those of `rank`."""
-
-        def work(check: Check) -> Pruned:
-            return self.scorer.prune(query, documents, order=order or self.settings.order, progress=check, **options)
-
-        texts = [Document(documents)] if isinstance(documents, str) else documents
-        return await self._turn(record, query, texts, work)
-
-    async def _turn(self, record: Record, query: str, documents: Sequence[Document], work: Callable[[Check], T]) -> T:
+        documents = job.documents
         record.documents = len(documents)
         if len(documents) > self.settings.max_documents:
             raise InputError(f"there are {len(documents)} documents: at most {self.settings.max_documents} are allowed")
-        checked_query(query)
+        checked_query(job.query)
 
         def turn(check: Check) -> T:
             with cache_partition(record.client):
-                record.tokens = self._count(query, documents, check)
-                return work(check)
+                record.tokens = self._count(job.query, documents, check)
+                return job.run(self.scorer, self.settings.order, check)
 
         left = self.settings.request_timeout - (time.monotonic() - record.arrived)
         done = await self.queue.run(turn, left)

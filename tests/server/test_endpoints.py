@@ -24,7 +24,7 @@ def test_rerank_equals_the_library(live, path, documents):
     body = answer.json()
     assert [(r["index"], r["relevance_score"]) for r in body["results"]] == [(h.index, h.relevance) for h in ranking]
     assert all(0 <= r["relevance_score"] <= 1 for r in body["results"])
-    assert body["meta"] == {"api_version": {"version": path[2]}, "windows": 1, "rounds": 1}
+    assert body["meta"] == {"api_version": {"version": path[2]}, "segments": 1, "windows": 1, "rounds": 1}
     assert body["model"] == "tiny-llama"
     assert body["usage"]["total_tokens"] > 10
     assert body["id"] == answer.headers["x-request-id"]
@@ -97,10 +97,10 @@ def test_prune_equals_the_library(live, more):
     assert body["spans"] == pruned.to_dict()["spans"]
     assert [(t["index"], t["text"]) for t in body["texts"]] == list(pruned.texts)
     assert (body["kept_tokens"], body["total_tokens"]) == (pruned.kept_tokens, pruned.total_tokens)
-    assert (body["model"], body["windows"]) == ("tiny-llama", 1)
+    assert (body["model"], body["segments"], body["windows"]) == ("tiny-llama", 1, 1)
 
 
-def test_windows_are_told(golden, tiny):
+def test_segments_are_told(golden, tiny):
     from tests.helpers import golden_scorer
 
     short = golden_scorer(golden["llama"], golden["llama"]["cases"][0], max_prompt_tokens=160)
@@ -108,8 +108,8 @@ def test_windows_are_told(golden, tiny):
         texts = TEXTS * 6
         meta = server.post("/v1/rerank", {"query": QUERY, "documents": texts}).json()["meta"]
         ranking = short.rank(QUERY, texts)
-        assert (meta["windows"], meta["rounds"]) == (ranking.windows, ranking.rounds)
-        assert meta["windows"] > 1
+        assert (meta["segments"], meta["rounds"]) == (ranking.windows, ranking.rounds)
+        assert meta["windows"] == meta["segments"] > 1
 
 
 def test_no_documents_are_no_results(live):
