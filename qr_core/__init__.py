@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qr_core.explain.explanation import Explanation
     from qr_core.generation import EndpointGenerator, Generator, LocalGenerator, ask
     from qr_core.heads.sets import HeadSet
+    from qr_core.options import ScorerOptions
     from qr_core.scorer import QRScorer
     from qr_core.types import Document, Hit, Pruned, Ranking, Span
 
@@ -52,6 +53,7 @@ __all__ = [
     "QRHeadError",
     "QRScorer",
     "Ranking",
+    "ScorerOptions",
     "Span",
     "__version__",
     "ask",
@@ -84,6 +86,7 @@ __getattr__, __dir__ = exports(
         "QRHeadError": "qr_core.errors",
         "QRScorer": "qr_core.scorer",
         "Ranking": "qr_core.types",
+        "ScorerOptions": "qr_core.options",
         "Span": "qr_core.types",
         "ask": "qr_core.generation",
         "cache_partition": "qr_core.cache.reads",

@@ -17,8 +17,8 @@ import qr_core.scorer
 NAMES = [
     "ContextLengthError", "Detection", "Document", "DocumentCache", "EndpointGenerator", "Example", "Explanation",
     "GenerationError", "Generator", "HeadSet", "HeadSetError", "Hit", "InputError", "LocalGenerator",
-    "MemoryLimitError", "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking", "Span",
-    "__version__", "ask", "cache_partition", "detect_heads", "rank_file",
+    "MemoryLimitError", "ModelLoadError", "NonFiniteError", "Pruned", "QRHeadError", "QRScorer", "Ranking",
+    "ScorerOptions", "Span", "__version__", "ask", "cache_partition", "detect_heads", "rank_file",
 ]  # fmt: skip
 DEEP = {
     "qr_core.cache": ["SHARED"],
