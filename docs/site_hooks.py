@@ -1,7 +1,6 @@
 """Pages of the site beside the guides: README, model card, CONTRIBUTING, SECURITY, CHANGELOG and the notebooks.
 
 Links between files of the repository become links between pages; one to a file that is no page becomes its name.
-Knows nothing of what the pages say.
 """
 
 from __future__ import annotations
