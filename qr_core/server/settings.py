@@ -1,7 +1,4 @@
-"""Settings: what the server allows, and how long it waits.
-
-Knows nothing of HTTP or of models.
-"""
+"""Settings: what the server allows, and how long it waits."""
 
 from __future__ import annotations
 
@@ -10,8 +7,12 @@ from dataclasses import dataclass, field
 
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
-from qr_core.server.auth import ApiKeys
+from qr_core.options import option
+from qr_core.server.keys import ApiKeys
 from qr_core.types import Order
+
+COUNTS = ("max_body_bytes", "max_buffered_bytes", "max_documents", "max_tokens", "max_queue", "max_connections")
+TIMES = ("body_timeout", "request_timeout", "grace")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Settings:
     max_body_bytes : int
         Largest request body; more is refused with 413.
     max_buffered_bytes : int
-        Largest sum of all bodies that are being read or wait for their turn; more is refused with 429.
+        Largest sum of all bodies that are being received or wait for their turn; more is refused with 429.
     max_documents : int
         Most documents of a request; more are refused with 422.
     max_tokens : int
@@ -35,11 +36,11 @@ class Settings:
     max_connections : int
         Most connections; more are refused with 503.
     body_timeout : float
-        Seconds for a client to send its request, and to take in its answer.
+        Seconds for a client to send its request, and to receive its answer.
     request_timeout : float
         Seconds from a request's arrival until it is given up, with 503 while it waits and 504 while it is scored.
     grace : float
-        Seconds to finish what was accepted, once told to stop.
+        Seconds to finish accepted requests, once told to stop.
     order : str
         Where the first document stands in the prompt, unless the request says so: see `QRScorer.rank`.
 
@@ -49,23 +50,24 @@ class Settings:
         Naming the one at fault.
     """
 
-    keys: ApiKeys = field(default_factory=ApiKeys)
-    max_body_bytes: int = 8 * 2**20
-    max_buffered_bytes: int = 128 * 2**20
-    max_documents: int = 1000
-    max_tokens: int = 131_072
-    max_queue: int = 64
-    max_connections: int = 1024
-    body_timeout: float = 30.0
-    request_timeout: float = 60.0
-    grace: float = 30.0
-    order: Order = "given"
+    PANEL = "Server"
+
+    keys: ApiKeys = field(default_factory=ApiKeys)  # no option: keys do not belong on a command line
+    max_body_bytes: int = option(8 * 2**20, "Largest request body.")
+    max_buffered_bytes: int = option(128 * 2**20, "All bodies held at a time.")
+    max_documents: int = option(1000, "Most documents of a request.")
+    max_tokens: int = option(131_072, "Most tokens of a request.")
+    max_queue: int = option(64, "Most requests that wait.")
+    max_connections: int = option(1024, "Most connections.")
+    body_timeout: float = option(30.0, "Seconds for a client to send a request, and to receive the answer.")
+    request_timeout: float = option(60.0, "Seconds until a request is given up.")
+    grace: float = option(30.0, "Seconds to finish accepted requests, once told to stop.")
+    order: Order = option("given", "reversed: the first document stands nearest the query, for retrieved lists.")
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "max_buffered_bytes", "max_documents", "max_tokens", "max_connections"):
+        for name in COUNTS:
             check_whole_number(name, getattr(self, name))
-        check_whole_number("max_queue", self.max_queue)
-        for name in ("body_timeout", "request_timeout", "grace"):
+        for name in TIMES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise InputError(f"{name} is {value!r}: use a number of seconds above 0")

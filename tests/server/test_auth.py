@@ -74,7 +74,7 @@ def test_each_client_has_its_own_partition(serve, monkeypatch):
 
 
 def test_every_key_is_compared_whole(monkeypatch):
-    from qr_core.server import auth
+    from qr_core.server import keys as module
 
     compared = []
 
@@ -82,7 +82,7 @@ def test_every_key_is_compared_whole(monkeypatch):
         compared.append((len(one), len(other)))
         return one == other
 
-    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
+    monkeypatch.setattr(module.hmac, "compare_digest", compare)
     keys = ApiKeys([("a", KEY), ("b", OTHER), ("c", "short")])
     for offered in (KEY, "short", "x", "", "x" * 1000):
         keys.client(f"Bearer {offered}".encode())
