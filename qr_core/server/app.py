@@ -60,7 +60,7 @@ def create_app(scorer: QRScorer, settings: Settings | None = None) -> FastAPI:
     ----------
     scorer : QRScorer
     settings : Settings, optional
-        Limits, time-outs and keys. `max_connections` and `grace` are for whoever runs the application.
+        Limits, time-outs and keys. `max_connections` and `grace` concern only `qrhead serve`.
     """
     service = Service(scorer, settings or Settings())
 

@@ -37,7 +37,7 @@ class ApiKeys:
 
     @classmethod
     def parse(cls, text: str, origin: str) -> ApiKeys:
-        """Keys from lines `KEY` or `NAME KEY`; blank lines and those that begin with `#` are passed over.
+        """Keys from lines `KEY` or `NAME KEY`; blank lines and those that begin with `#` are skipped.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class ApiKeys:
         key = authorization[7:] if authorization[:7].lower() == b"bearer " else authorization
         offered = _digest(key.strip())
         holder = None
-        for name, digest in self._digests:  # all of them: the time taken tells nothing
+        for name, digest in self._digests:  # all of them, so that the time taken tells nothing
             if hmac.compare_digest(digest, offered):
                 holder = name
         return holder

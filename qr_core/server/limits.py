@@ -1,7 +1,6 @@
-"""Limits: a request's body is bounded in bytes and time while it comes in, and its client must stay until the answer.
+"""Limits: a request's body is bounded in bytes and time while it arrives, and its client must stay until the answer.
 
-Pure ASGI, so that bodies are bounded whether or not their length was announced, and before anything is made of them.
-Knows nothing of what bodies mean.
+Pure ASGI, so that a body is bounded before it is parsed, whether or not its length was announced.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from qr_core.server.settings import Settings
 
 
 class Disconnected(Exception):  # noqa: N818 - a signal, not an error
-    """Raised when the client has gone: there is nobody to answer."""
+    """Raised when the client has disconnected: no answer can reach it."""
 
 
 class Limits:
-    """ASGI middleware: reads whole bodies within limits; cancels what runs for a client that has gone.
+    """ASGI middleware: receives bodies within limits, and cancels the work of clients that disconnect.
 
     Parameters
     ----------
     app : ASGI application
     settings : Settings
     queue : ScoringQueue
-        While it is full, bodies are not even read.
+        While it is full, no body is received.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, queue: ScoringQueue) -> None:
@@ -39,7 +38,7 @@ class Limits:
         self.buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Go on with the whole body in hand."""
+        """Pass the request on with its whole body."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
@@ -59,7 +58,7 @@ class Limits:
             self.buffered -= record.body_bytes
 
     def _check_headers(self, scope: Scope) -> None:
-        """Refuse what the headers rule out: other types than JSON, compression, announced lengths over the limit."""
+        """Refuse bodies that are not JSON, are compressed, or are announced as too long."""
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise Refusal(415, "validation", "send the body without content-encoding")
@@ -93,7 +92,7 @@ class Limits:
                 return b"".join(chunks)
 
     async def _attended(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Run the application; cancel it when the client goes away before the answer is complete."""
+        """Run the application; cancel it when the client disconnects before the answer is complete."""
         answered = False
         left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -113,7 +112,7 @@ class Limits:
             await send(message)
 
         leaving = asyncio.ensure_future(gone())
-        running = asyncio.ensure_future(self._run(scope, replay, note))
+        running = asyncio.ensure_future(self.app(scope, replay, note))
         try:
             await asyncio.wait({leaving, running}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done() and not answered:
@@ -126,6 +125,3 @@ class Limits:
         finally:
             leaving.cancel()
             running.cancel()
-
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)

@@ -75,5 +75,5 @@ def log_request(record: Record, seconds: float) -> None:
 
 
 def log_failure(record: Record, error: Exception) -> None:
-    """Log an error that is nobody's fault but the server's."""
+    """Log an unexpected error."""
     log.error("failure", extra={"fields": {"id": record.id, "endpoint": record.endpoint} | described(error)})

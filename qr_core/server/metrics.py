@@ -1,7 +1,4 @@
-"""Metrics: counts and durations in Prometheus' text format. Labels come from closed sets, never from a request's text.
-
-Knows nothing of HTTP beyond endpoint and status.
-"""
+"""Metrics: counts and durations in Prometheus' text format. Labels come from closed sets, never from client text."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class Metrics:
         gauge("queue_waiting", "Requests that wait for their turn.", waiting)
         gauge("requests_in_flight", "Requests that are not answered yet.", in_flight)
         gauge("ready", "1 once the model is loaded, 0 while the server stops.", ready)
-        self.requests = counter("requests", "Requests by status; 499: the client went away.", "endpoint", "status")
+        self.requests = counter("requests", "Requests by status; 499: the client disconnected.", "endpoint", "status")
         self.documents = counter("documents", "Documents of scored requests.", "endpoint")
         self.tokens = counter("tokens", "Tokens of scored requests.", "endpoint")
         self.seconds = histogram("request_seconds", "From a request's arrival to the end of its answer.")

@@ -64,7 +64,7 @@ class Observe:
             await self.app(scope, receive, note)
         except Disconnected:
             record.status = 499
-        except Exception as error:  # the last stop: nothing may leave with its message
+        except Exception as error:  # beyond this layer its message would reach the client
             refusal = refusal_of(error, record.id)
             if refusal.status >= 500 and refusal is not error:
                 log_failure(record, error)
@@ -81,9 +81,9 @@ class Observe:
     async def _refuse(
         self, refusal: Refusal, record: Record, scope: MutableMapping[str, Any], receive: Receive, send: Send
     ) -> None:
-        """Answer; while the body is still coming, go on taking it in for a moment.
+        """Answer; if the body is still arriving, go on receiving it for a moment.
 
-        A connection closed over unread bytes is reset, and the client would see that in place of the answer.
+        A connection that is closed before its bytes are read is reset, and the client would see no answer.
         """
         linger = scope["method"] == "POST" and not record.body_read
         response = refusal.response(record, {"connection": "close"} if linger else None)

@@ -1,6 +1,6 @@
-"""Patience: connections on which nothing moves are closed: no head of a request, or an answer that nobody takes in.
+"""Patience: closes connections on which nothing moves: no request arrives, or the client does not receive its answer.
 
-uvicorn itself waits without end for both. Knows nothing of what is sent.
+uvicorn itself would wait for ever for both.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, looking every `seconds` whether the connection got on since the last look."""
+    """uvicorn's HTTP/1.1, which checks every `seconds` whether anything has moved on the connection."""
 
     seconds = 30.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to look."""
+        """Begin to check."""
         super().connection_made(transport)
         self._seen: tuple[RequestResponseCycle | None, int] = (None, 0)
         self._look_again()

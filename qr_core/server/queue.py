@@ -1,6 +1,6 @@
-"""Queue: requests take turns on one thread, a bounded number of them waits, and who has gone away loses the place.
+"""Queue: requests take turns on one thread. A bounded number waits; one whose client disconnects loses its place.
 
-Knows nothing of HTTP or of what a turn does.
+Knows nothing of HTTP, nor of what a turn does.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from qr_core.server.answers import Refusal
 T = TypeVar("T")
 
 Check = Callable[..., None]
-"""Called now and then during a turn, with anything; raises once nobody waits for the result any more."""
+"""Called now and then during a turn, with anything; raises once the result is no longer waited for."""
 WEIGHT = 0.2
 """Of the latest turn in the running mean of how long turns take."""
 
 
 class Abandoned(Exception):  # noqa: N818 - a signal, not an error
-    """Raised inside a turn whose result nobody waits for."""
+    """Raised inside a turn whose result is no longer waited for."""
 
 
 class _Job(Generic[T]):
@@ -55,14 +55,14 @@ class _Job(Generic[T]):
             raise Abandoned
 
     def abandon(self) -> None:
-        """Drop the place and let go of the documents now: the thread may be busy for long."""
+        """Give up the place and release the documents now: the thread may be busy for long."""
         self.abandoned = True
         self._work = None
 
 
 @dataclass(frozen=True)
 class Turn(Generic[T]):
-    """What a turn gave, the seconds it was waited for, and the seconds it took."""
+    """A turn's result, the seconds it waited, and the seconds it took."""
 
     value: T
     queued: float
@@ -70,12 +70,12 @@ class Turn(Generic[T]):
 
 
 class ScoringQueue:
-    """A thread and those who wait for it. Used from one event loop.
+    """One thread, and the requests that wait for it. Used from one event loop.
 
     Parameters
     ----------
     length : int
-        Most that may wait, besides the one whose turn it is.
+        At most this many wait, besides the one whose turn it is.
     """
 
     def __init__(self, length: int) -> None:
@@ -87,12 +87,12 @@ class ScoringQueue:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many requests wait."""
         return sum(job.waiting for job in self._jobs)
 
     @property
     def busy(self) -> bool:
-        """Whether the thread is in a turn, perhaps one that nobody waits for."""
+        """Whether the thread is in a turn, even one whose result is no longer waited for."""
         return any(job.started is not None and job.finished is None for job in self._jobs)
 
     def refuse_if_full(self) -> None:
@@ -107,7 +107,7 @@ class ScoringQueue:
         Parameters
         ----------
         work : callable
-            Runs on the thread; should call what it is handed now and then.
+            Runs on the thread; should call its argument now and then.
         seconds : float
             After this long it is given up: at once while it waits, at its next check while it runs.
 
@@ -159,7 +159,7 @@ class ScoringQueue:
         return running
 
     def close(self) -> None:
-        """Give up all that wait and the one whose turn it is; take no more."""
+        """Give up all that wait and the one whose turn it is; accept no more."""
         for job in self._jobs:
             job.abandon()
         if self._closed is None:

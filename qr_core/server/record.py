@@ -36,12 +36,12 @@ class Record:
     arrived : float
         On the monotonic clock.
     client : str, optional
-        Whose key came with it.
+        The holder of the key that came with it.
     status : int
-        Of the answer; 499 when the client went away before it.
+        Of the answer; 499 when the client disconnected before it.
     body_bytes, documents, tokens : int
     body_read : bool
-        Whether all of the body was taken in.
+        Whether all of the body was received.
     queued, scored : float, optional
         Seconds it waited for its turn, and seconds its turn took.
     """

@@ -1,7 +1,4 @@
-"""Run: the application on a socket, until a signal; then what was accepted is finished, within the grace period.
-
-Knows nothing of endpoints.
-"""
+"""Run: the application on a socket, until a signal; then accepted requests are finished, within the grace period."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ CLOSING_SECONDS = 2
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, which on a signal first answers what it accepted and refuses the rest, and then closes.
+    """uvicorn's server. On a signal it answers what it has accepted, refuses everything else, and then closes.
 
     Parameters
     ----------
@@ -63,13 +60,13 @@ class DrainingServer(uvicorn.Server):
                 self.should_exit = True
             elif time.monotonic() > self.stop_at:
                 log_event("grace is over", in_flight=self.service.in_flight)
-                self.service.queue.close()  # those who still wait are told
+                self.service.queue.close()  # which tells those who still wait
                 self.should_exit = True
         return await super().on_tick(counter)
 
 
 def serve(app: FastAPI, settings: Settings, host: str, port: int) -> NoReturn:
-    """Serve until told to stop; then the process ends, with status 1 when it was in the middle of something.
+    """Serve until told to stop; then end the process, with status 1 when a forward pass was still running.
 
     Raises
     ------
@@ -94,8 +91,8 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int) -> NoReturn:
     server.run(sockets=[bound])
     busy = service.queue.busy
     log_event("stopped", unfinished=service.in_flight + busy)
-    # Python would wait for a forward pass that nobody waits for, and takes seconds to clear torch away: neither is
-    # within the grace period.
+    # Python would wait for a forward pass whose result is no longer needed, and for seconds while torch is torn down:
+    # the grace period has no room for either.
     logging.shutdown()
     sys.stderr.flush()
     os._exit(int(busy))
@@ -107,7 +104,7 @@ def check_exposure(host: str, keys: int, allow_open: bool) -> None:
     Raises
     ------
     InputError
-        When `host` is, or stands for, an address that is not of this machine alone.
+        When `host` resolves to an address that other machines can reach.
     """
     if keys or allow_open:
         return

@@ -42,12 +42,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes requests and answers them without loading anything first."""
+        """Whether it accepts requests and answers them without loading anything first."""
         return self.state == "loaded" and not self.draining
 
     @property
     def model_name(self) -> str:
-        """The model's name; of a folder only the last part, which is nobody's secret."""
+        """The model's name; of a folder only the last part, since its path is not for clients."""
         name = self.scorer.model_name
         return Path(name).resolve().name if Path(name).exists() else name
 
@@ -99,7 +99,7 @@ class Service:
         return done.value
 
     def _count(self, query: str, documents: Sequence[Document], check: Check) -> int:
-        """Tokens of a request; leaves off at the first one too many."""
+        """Tokens of a request; stops counting once they are too many."""
         tokens = self.scorer.count_tokens(query)
         for document in documents:
             check()

@@ -145,7 +145,7 @@ def log_lines(caplog):
     caplog.set_level("INFO")
 
     def lines(requests: int = 0, **wanted: object) -> list[dict]:
-        """All that have the `wanted` values, once so many of them are of requests.
+        """All that have the `wanted` values, once at least `requests` of them are of requests.
 
         A line follows its answer, so those of an earlier test may still come in.
         """

@@ -225,7 +225,7 @@ def test_a_model_that_cannot_be_loaded(tiny, monkeypatch, log_lines):
 
 
 def test_mounted_below_a_path(tiny):
-    """As behind a proxy that hands on a part of its paths: endpoints, keys and metrics go by the rest."""
+    """As behind a proxy that forwards some of its paths: endpoints, keys and metrics go by the rest of the path."""
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("default"), pytest.m
 SECONDS = float(os.environ.get("QRHEAD_HEAVY_SECONDS", "60"))
 EXAMPLES = max(10, int(2 * SECONDS))
 KINDS = 12
-"""So many different contents; each request marks the documents of its own with its number."""
+"""Number of different contents; each request marks the documents of its own with its number."""
 KEY = "k-77c0e5d1"
 
 
