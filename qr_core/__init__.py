@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qr_core.cache.documents import DocumentCache
     from qr_core.cache.reads import cache_partition
     from qr_core.detection.detect import Detection, detect_heads
-    from qr_core.detection.measuring import Example
+    from qr_core.detection.examples import Example
     from qr_core.errors import (
         ContextLengthError,
         GenerationError,
@@ -70,7 +70,7 @@ __getattr__, __dir__ = exports(
         "Document": "qr_core.types",
         "DocumentCache": "qr_core.cache.documents",
         "EndpointGenerator": "qr_core.generation",
-        "Example": "qr_core.detection.measuring",
+        "Example": "qr_core.detection.examples",
         "Explanation": "qr_core.explain.explanation",
         "GenerationError": "qr_core.errors",
         "Generator": "qr_core.generation",

@@ -5,11 +5,9 @@ Knows nothing of how heads are judged.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +33,8 @@ from qr_core.cli.common import (
     out,
     print_json,
 )
-from qr_core.display import figures, tables
+from qr_core.detection.options import TEMPERATURE
+from qr_core.display import tables
 from qr_core.display.terminal import plain
 from qr_core.display.wording import with_spread
 from qr_core.errors import InputError
@@ -48,14 +47,8 @@ if TYPE_CHECKING:
     from qr_core.heads.sets import HeadSet
 
 
-class CriterionChoice(str, Enum):
-    """How heads are judged."""
-
-    qrscore = "qrscore"
-    ndcg = "ndcg"
-    contrastive = "contrastive"
-    copy_paste = "copy-paste"
-
+COPY_PASTE = "copy-paste"
+"""The one criterion that needs no examples, but a model that writes."""
 
 Haystack = Annotated[
     Path | None, typer.Option(help="copy-paste: the text to hide needles in. Default: the demo's articles.")
@@ -73,12 +66,12 @@ def detect(
         Path | None, typer.Option(help="A BEIR folder, long-context JSON, or JSON lines. Not for copy-paste.")
     ] = None,
     candidates: Annotated[Path | None, typer.Option(help="BEIR: a TREC run, or JSON lines.")] = None,
-    depth: Annotated[int | None, typer.Option(help="BEIR: only the first so many candidates.", min=1)] = None,
+    depth: Annotated[int | None, typer.Option(help="BEIR: only the first candidates, this many.", min=1)] = None,
     model: Model = None,
     criterion: Annotated[
-        CriterionChoice,
+        str,
         typer.Option(help="qrscore: mass on the gold documents. ndcg: each head's own. contrastive: CoRe. copy-paste."),
-    ] = CriterionChoice.qrscore,
+    ] = "qrscore",
     num_heads: Annotated[int | None, typer.Option(help="Default: 16, at most a quarter of all.", min=1)] = None,
     max_layer: Annotated[int | None, typer.Option(help="Deepest layer allowed, from 0.", min=0)] = None,
     calibrated: Annotated[
@@ -88,9 +81,9 @@ def detect(
             help="Judge by calibrated, filtered scores. Default: raw for qrscore, else calibrated.",
         ),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Of contrastive.")] = 0.001,
+    temperature: Annotated[float, typer.Option(help="Of contrastive.")] = TEMPERATURE,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Shuffle each example's documents.")] = False,
-    sample: Annotated[int | None, typer.Option(help="Use so many examples, drawn with the seed.", min=1)] = None,
+    sample: Annotated[int | None, typer.Option(help="At most this many examples, drawn by seed.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of sample, shuffling and trade-offs.")] = 0,
     like: Annotated[str | None, typer.Option(help="Use the template of this head set, a name or file.")] = None,
     haystack: Haystack = None,
@@ -115,10 +108,12 @@ def detect(
     Beside the head-set file stand its map (.png), what fewer layers or examples would give (.json, .png), and a work
     folder (.work) from which an interrupted run goes on.
     """
+    from qr_core.detection.report import trade_offs, write_beside
+
     if save_to.is_dir() or not save_to.absolute().parent.is_dir():
         raise InputError(f"--out {save_to}: name a file in a folder that exists")
     options = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
-    if criterion is CriterionChoice.copy_paste:
+    if criterion == COPY_PASTE:
         if data is not None:
             raise InputError("copy-paste takes --haystack and --needles, not --data")
         if engine is EngineChoice.ray:
@@ -126,6 +121,10 @@ def detect(
         heads = _copying(model, num_heads, haystack, needles, needle_tokens, needle_depths, options)
         report: dict[str, Any] = {}
     else:
+        from qr_core.detection.criteria import CRITERIA
+
+        if criterion not in CRITERIA:
+            raise InputError(f"criterion is {criterion!r}: use one of {', '.join((*CRITERIA, COPY_PASTE))}")
         if data is None:
             raise InputError("pass examples with --data")
         options["template"] = template.value if template else None
@@ -133,12 +132,15 @@ def detect(
         on_ray = {"engine": engine.value, "workers": Workers(workers, gpus_per_worker, cpus_per_worker, ray_address)}
         detection = _detection(
             data, candidates, depth, model, like, options, save_to.with_suffix(".work"),
-            criterion=criterion.value, num_heads=num_heads, max_layer=max_layer, calibrated=calibrated,
+            criterion=criterion, num_heads=num_heads, max_layer=max_layer, calibrated=calibrated,
             temperature=temperature, shuffle=shuffle, sample=sample, seed=seed, **on_ray,
         )  # fmt: skip
-        heads, report = detection.heads, _trade_offs(detection, seed)
+        heads, report = detection.heads, trade_offs(detection, seed)
     heads.save(save_to)
-    _write_beside(save_to, heads, report)
+    try:
+        write_beside(save_to, heads, report)
+    except InputError as error:
+        err.print(f"no pictures: {error}")
     if format_ is Format.json:
         print_json({"out": str(save_to), "heads": [list(h) for h in heads.heads], **report})
     else:
@@ -157,12 +159,11 @@ def _detection(
 ) -> Detection:
     from qr_core.detection.detect import detect_heads
     from qr_core.evaluation.data.examples import read_examples
-    from qr_core.heads.sets import HeadSet
 
     examples, problems = read_examples(data, candidates, depth)
     with _counting("examples") as progress:
         detection = detect_heads(
-            model, examples, data=data.name, like=HeadSet.load(like) if like else None, work=work,
+            model, examples, data=data.name, like=like, work=work,
             unreadable=problems, progress=progress, **rule, **options,
         )  # fmt: skip
     for name, reason in list(detection.left_out.items())[:10]:
@@ -170,19 +171,6 @@ def _detection(
     if detection.left_out:
         err.print(f"left out {len(detection.left_out)} examples, used {len(detection.measured)}")
     return detection
-
-
-def _trade_offs(detection: Detection, seed: int) -> dict[str, Any]:
-    from qr_core.detection import selection
-
-    half = selection.split_half_overlap(detection, seed=seed)
-    return {
-        "used": len(detection.measured),
-        "left_out": detection.left_out,
-        "depth": [asdict(row) for row in selection.depth_trade_off(detection, seed=seed)],
-        "examples": [asdict(row) for row in selection.examples_curve(detection, seed=seed)],
-        "split_half_overlap": None if half is None else {**asdict(half[0]), "by_chance": half[1]},
-    }
 
 
 def _copying(
@@ -194,15 +182,13 @@ def _copying(
     depths: str,
     options: dict[str, Any],
 ) -> HeadSet:
-    from qr_core.detection.copying import copy_scores, copying_heads
-    from qr_core.detection.detect import default_count
+    from qr_core.detection.copying import copy_scores, retrieval_heads
 
     generator = _generator(model, options)
     cases = _cases(generator, haystack, needles, tokens, depths)
     with _counting("needles") as progress:
         scores = copy_scores(generator, cases, progress=progress)
-    wanted = default_count(scores.numel()) if num_heads is None else num_heads
-    return copying_heads(generator, scores, wanted, len(cases))
+    return retrieval_heads(generator, scores, num_heads, len(cases))
 
 
 def _generator(model: str | None, options: dict[str, Any]) -> LocalGenerator:
@@ -217,15 +203,12 @@ def _generator(model: str | None, options: dict[str, Any]) -> LocalGenerator:
 def _cases(
     generator: LocalGenerator, haystack: Path | None, needles: Path | None, tokens: str, depths: str
 ) -> list[Hidden]:
-    from qr_core.detection.needles import NEEDLES, default_haystack, hide, read_needles
-    from qr_core.files.inputs import read_text
+    from qr_core.detection.needles import hidden_needles
     from qr_core.text.pruning import counter
 
-    text = default_haystack() if haystack is None else read_text(haystack)
-    chosen = NEEDLES if needles is None else read_needles(needles)
-    count = counter(None, generator.tokenizer)
     lengths, places = _numbers("--needle-tokens", tokens, 1, 10**7), _numbers("--needle-depths", depths, 0, 1)
-    return [hide(text, n, depth, int(length), count) for length in lengths for depth in places for n in chosen]
+    count = counter(None, generator.tokenizer)
+    return hidden_needles(count, [int(length) for length in lengths], places, haystack, needles)
 
 
 def _numbers(name: str, listed: str, least: float, most: float) -> list[float]:
@@ -247,58 +230,17 @@ def _counting(what: str) -> Iterator[Any]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _write_beside(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
-    from qr_core.heads.maps import save_png
-
-    if report:
-        path.with_suffix(".report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    try:
-        save_png(heads, path.with_suffix(".png"))
-        if report.get("depth"):
-            _depth_png(report["depth"], path.with_suffix(".depth.png"))
-    except InputError as error:
-        err.print(f"no pictures: {error}")
-
-
-def _depth_png(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    drawn = figures.figure(6, 4)
-    axes = drawn.add_subplot()
-    means = [row["ndcg"]["mean"] for row in rows]
-    spread = [row["ndcg"]["deviation"] for row in rows]
-    axes.errorbar([row["deepest"] for row in rows], means, yerr=spread, marker="o", capsize=3)
-    axes.set_xlabel("deepest layer allowed")
-    axes.set_ylabel("nDCG@10, held-out halves")
-    axes.grid(visible=True, alpha=0.3)
-    path.write_bytes(figures.png(drawn))
-
-
 def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
+    from qr_core.detection.report import shown
     from qr_core.heads.maps import terminal_map
     from qr_core.heads.pairs import format_pairs
 
     listed = format_pairs(heads.pairs(), ", ")
     out.print(f"{len(heads.heads)} heads of {plain(heads.model)} by {heads.criterion}: {listed}", soft_wrap=True)
     out.print(terminal_map(heads))
-    if report.get("depth"):
-        table = tables.table("deepest layer", "layers run", "heads", "nDCG@10, held-out halves")
-        for row in report["depth"]:
-            table.add_row(str(row["deepest"]), f"{row['share']:.0%}", str(row["heads"]), _spread(row["ndcg"]))
-        out.print(table)
-    if report.get("examples"):
-        table = tables.table("examples", "nDCG@10, the others", "overlap with all")
-        for row in report["examples"]:
-            table.add_row(str(row["examples"]), _spread(row["ndcg"]), _spread(row["overlap"]))
-        out.print(table)
-    half = report.get("split_half_overlap")
-    if half:
-        out.print(
-            f"two halves of the examples agree on {_spread(half)} of the heads ({half['by_chance']:.3f} by chance)"
-        )
+    for part in shown(report):
+        out.print(part)
     out.print(f"written: {path}")
-
-
-def _spread(found: dict[str, float]) -> str:
-    return with_spread(found["mean"], found["deviation"])
 
 
 def heads_map(
@@ -340,7 +282,7 @@ def heads_compare(
 
 
 def heads_mask_test(
-    sets: Annotated[list[str], typer.Argument(help="Head sets to silence, one after the other.")],
+    sets: Annotated[list[str], typer.Argument(help="Head sets to ablate, one after the other.")],
     model: Model = None,
     haystack: Haystack = None,
     needles: Needles = None,
@@ -353,7 +295,7 @@ def heads_mask_test(
     trust_remote_code: RemoteCode = False,
     format_: FormatOption = Format.table,
 ) -> None:
-    """Ask the model for needles with chosen heads silenced, and with random heads silenced."""
+    """Ask the model for needles with chosen heads ablated, and with random heads ablated."""
     from qr_core.detection.copying import causal_check
     from qr_core.detection.selection import Spread
     from qr_core.heads.parts import HeadShape
@@ -370,11 +312,12 @@ def heads_mask_test(
     cases = _cases(generator, haystack, needles, needle_tokens, needle_depths)
     results = causal_check(generator, cases, chosen, draws)
     if format_ is Format.json:
-        print_json({"needles": len(cases), "silenced": {n: [asdict(r) for r in rows] for n, rows in results.items()}})
+        found = {name: [asdict(row) for row in rows] for name, rows in results.items()}
+        print_json({"needles": len(cases), "ablated": found, "silenced": found})  # the second is the older name
         return
-    table = tables.table("silenced", "answer's words found", "log-probability of the answer")
+    table = tables.table("ablated", "answer's words found", "log-probability of the answer")
     for name, rows in results.items():
         spreads = [Spread.of([r.recall for r in rows]), Spread.of([r.log_probability for r in rows])]
-        table.add_row(plain(name), *(_spread(asdict(s)) for s in spreads))
+        table.add_row(plain(name), *(with_spread(s.mean, s.deviation) for s in spreads))
     out.print(f"{len(cases)} needles, model {plain(generator.name)}")
     out.print(table)

@@ -1,8 +1,8 @@
-"""Copying heads: the retrieval heads of Wu et al. (arXiv 2404.15574), and what a model can do without chosen heads.
+"""Copying: the retrieval heads of Wu et al. (arXiv 2404.15574), and what a model can do without chosen heads.
 
-A copying head looks, at the moment a token of the needle is generated, at that very token in the needle. Its score is
-the share of the needle's tokens that it copied, mean over needles. The causal check silences heads and asks the model
-for needles again. Both generate greedily with the model's own weights.
+A retrieval head attends, at the moment a token of the needle is generated, most to that very token in the needle. Its
+score is the share of the needle's tokens that it copied so, mean over needles. The causal check ablates heads and asks
+the model for needles again. Both generate greedily with the model's own weights.
 
 Knows nothing of query-focused scores.
 """
@@ -22,6 +22,7 @@ from qr_core.attention import rope
 from qr_core.attention.capture import Capture, capturing
 from qr_core.attention.prefill import prefill
 from qr_core.detection.needles import Hidden
+from qr_core.detection.selection import best_first, default_count
 from qr_core.generation import INSTRUCTION, LocalGenerator
 from qr_core.heads.pairs import Pair, random_pairs
 from qr_core.heads.parts import HeadShape, Provenance
@@ -90,8 +91,8 @@ def _copied(generator: LocalGenerator, asked: _Asked, shape: HeadShape, max_new_
                     token = model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
                 written = int(token)
                 for layer, mass in capture.masses.items():
-                    looked = mass[0].argmax(dim=-1).cpu()  # (heads,) positions
-                    for head, place in enumerate(looked.tolist()):
+                    most = mass[0].argmax(dim=-1).cpu()  # (heads,) position that each attends to most
+                    for head, place in enumerate(most.tolist()):
                         if start <= place < end and asked.ids[place] == written:
                             copied[layer, head, place - start] = True
                 if written in stop:
@@ -99,20 +100,21 @@ def _copied(generator: LocalGenerator, asked: _Asked, shape: HeadShape, max_new_
     return copied
 
 
-def copying_heads(generator: LocalGenerator, scores: Tensor, num_heads: int, cases: int) -> HeadSet:
+def retrieval_heads(generator: LocalGenerator, scores: Tensor, num_heads: int | None, cases: int) -> HeadSet:
     """The heads that copied most, as a head set that a scorer can read with.
 
     Parameters
     ----------
     scores : Tensor
         From `copy_scores`.
+    num_heads : int, optional
+        How many to select; 16 by default, at most a quarter of all.
     cases : int
         How many needles they come from.
     """
     shape, template = HeadShape.of(generator.model.config), generator.prompts.template.name
-    flat = scores.flatten()
-    order = torch.sort(flat, descending=True, stable=True).indices.tolist()
-    ranked = tuple((n // shape.heads, n % shape.heads, float(flat[n])) for n in order)
+    pairs = shape.pairs()
+    ranked = tuple((*pairs[n], float(scores[pairs[n]])) for n in best_first(scores.flatten()))
     return HeadSet(
         model=generator.name,
         revision=generator.model.source.revision,
@@ -120,14 +122,14 @@ def copying_heads(generator: LocalGenerator, scores: Tensor, num_heads: int, cas
         template=template,
         criterion="copy-paste",
         data=f"{cases} needles in a haystack",
-        heads=ranked[:num_heads],
+        heads=ranked[: default_count(len(ranked)) if num_heads is None else num_heads],
         provenance=Provenance(examples=cases, fingerprint="", scores=ranked),
     )
 
 
 @contextmanager
-def silenced(model: Any, heads: Sequence[Pair]) -> Iterator[None]:
-    """Run `model` with the outputs of some heads replaced by zeros. The caller holds the model's lock."""
+def ablated(model: Any, heads: Sequence[Pair]) -> Iterator[None]:
+    """Run `model` with some heads ablated: their outputs are zero. The caller holds the model's lock."""
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
@@ -137,7 +139,7 @@ def silenced(model: Any, heads: Sequence[Pair]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class NeedleResult:
-    """What a model did with needles.
+    """How well a model found needles.
 
     Attributes
     ----------
@@ -152,7 +154,7 @@ class NeedleResult:
 
 
 def needle_test(generator: LocalGenerator, cases: Sequence[Hidden], without: Sequence[Pair] = ()) -> NeedleResult:
-    """Ask for needles, with some heads silenced.
+    """Ask for needles, with some heads ablated.
 
     Raises
     ------
@@ -164,7 +166,7 @@ def needle_test(generator: LocalGenerator, cases: Sequence[Hidden], without: Seq
         asked = _ask(generator, case)
         with generator.model.lock, torch.inference_mode():
             model: Any = generator.model.generator()
-            with silenced(model, without):
+            with ablated(model, without):
                 written = generator.continued(asked.ids, ANSWER_TOKENS)
                 logs.append(_log_probability(generator, model, asked.ids, case.needle.answer))
         wanted = _WORD.findall(case.needle.answer.lower())
@@ -184,7 +186,7 @@ def _log_probability(generator: LocalGenerator, model: Any, ids: list[int], answ
 def causal_check(
     generator: LocalGenerator, cases: Sequence[Hidden], chosen: Mapping[str, Sequence[Pair]], draws: int = 5
 ) -> dict[str, list[NeedleResult]]:
-    """Needle results with nothing silenced, with each chosen set, and with as many random heads (`draws` times)."""
+    """Needle results with no head ablated, with each chosen set, and with as many random heads (`draws` times)."""
     shape = HeadShape.of(generator.model.config)
     results = {"none": [needle_test(generator, cases)]}
     for name, heads in chosen.items():

@@ -1,20 +1,48 @@
-"""Criteria: how good each attention head is at one example, from what it pays every document. Pure functions.
+"""Criteria: how good each attention head is at one example, from its scores for every document. Pure functions.
 
 Rows are heads, columns are documents, `gold` are the positions of those that answer. A criterion's value for a head is
-its mean over examples. Knows nothing of models, prompts or files.
+its mean over examples. To add one, write such a function in a file of its own and register it at the end of this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Criterion = Literal["qrscore", "ndcg", "contrastive"]
-TEMPERATURE = 0.001
+from qr_core.detection.options import TEMPERATURE
+from qr_core.registry import Registry
+
 CUTOFF = 10
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to judge heads.
+
+    Attributes
+    ----------
+    function : callable
+        From scores, float64 of shape (heads, documents), and `gold` to the heads' values, of shape (heads,).
+    about : str
+        What it computes, and where it comes from.
+    calibrated : bool
+        Whether it judges calibrated and filtered scores, unless the caller says otherwise; raw ones if not.
+    takes_temperature : bool
+        Whether `function` has an argument `temperature`.
+    """
+
+    function: Callable[..., Tensor]
+    about: str
+    calibrated: bool = True
+    takes_temperature: bool = False
+
+    def __call__(self, scores: Tensor, gold: Sequence[int], temperature: float = TEMPERATURE) -> Tensor:
+        """Every head's value for one example, float64, shape (heads,)."""
+        options = {"temperature": temperature} if self.takes_temperature else {}
+        return self.function(scores.double(), gold, **options)
 
 
 def gold_mass(scores: Tensor, gold: Sequence[int]) -> Tensor:
@@ -49,7 +77,7 @@ def ndcg(scores: Tensor, gold: Sequence[int], cutoff: int = CUTOFF) -> Tensor:
     gain[list(gold)] = 1.0
     discount = 1 / torch.log2(torch.arange(documents, dtype=torch.float64) + 2)
     discount[cutoff:] = 0
-    ranked = torch.sort(scores.double(), dim=1, descending=True, stable=True).indices
+    ranked = torch.sort(scores.double(), dim=1, descending=True, stable=True).indices  # (heads, documents)
     best = discount[: len(gold)].sum()
     return (gain[ranked] * discount).sum(dim=1) / best
 
@@ -74,10 +102,9 @@ def contrastive(scores: Tensor, gold: Sequence[int], temperature: float = TEMPER
     return torch.sigmoid(scaled[:, list(gold)] - against).mean(dim=1)
 
 
-def evaluate(criterion: Criterion, scores: Tensor, gold: Sequence[int], temperature: float = TEMPERATURE) -> Tensor:
-    """The named criterion, float64, shape (heads,)."""
-    if criterion == "qrscore":
-        return gold_mass(scores.double(), gold)
-    if criterion == "ndcg":
-        return ndcg(scores, gold)
-    return contrastive(scores, gold, temperature)
+CRITERIA: Registry[Criterion] = Registry("criterion")
+CRITERIA.add("qrscore", Criterion(gold_mass, "mean attention mass on what answers (QRHead)", calibrated=False))
+CRITERIA.add("ndcg", Criterion(ndcg, "each head's own nDCG@10 (QRHead's code, on BEIR sets)"))
+CRITERIA.add(
+    "contrastive", Criterion(contrastive, "softmax of what answers against the rest (CoRe)", takes_temperature=True)
+)

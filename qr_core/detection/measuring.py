@@ -1,79 +1,42 @@
-"""Measuring: what every head of a model pays every document of an example, kept as it comes.
+"""Measuring: the attention mass of every document of an example, for every head of a model; kept as it comes.
 
-Knows nothing of how heads are judged, of who measures, or of where examples come from.
+Knows nothing of how heads are judged.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from qr_core.attention.layers import windows_of
+from qr_core.detection.examples import Example
+from qr_core.errors import InputError
 from qr_core.files.workfolder import WorkFolder
-from qr_core.parallel.pool import left_out
+from qr_core.options import ScorerOptions
+from qr_core.parallel.pool import Workers, left_out, on_ray
 from qr_core.ranking import scoring
 from qr_core.scorer import QRScorer
-from qr_core.types import Document
 
-
-@dataclass(frozen=True)
-class Example:
-    """A query, documents, and which of them answer it.
-
-    Attributes
-    ----------
-    id : str
-        Names it in reports.
-    query : str
-    documents : tuple of Document
-        In prompt order.
-    gold : tuple of int
-        Positions of the documents that answer.
-    """
-
-    id: str
-    query: str
-    documents: tuple[Document, ...]
-    gold: tuple[int, ...]
-
-    def problem(self) -> str | None:
-        """Why nothing can be learnt from it, or None."""
-        if not self.query.strip():
-            return "its query is empty"
-        if not self.gold:
-            return "none of its documents is marked as answering"
-        wrong = [place for place in self.gold if not 0 <= place < len(self.documents)]
-        if wrong:
-            return f"document {wrong[0]} is marked as answering, and there are {len(self.documents)}"
-        if len(set(self.gold)) == len(self.documents):
-            return "all its documents are marked as answering"
-        return None
-
-    def shuffled(self, seed: int) -> Example:
-        """The same with documents in an order that depends on `seed` and `id` alone."""
-        order = list(range(len(self.documents)))
-        random.Random(f"{seed} {self.id}").shuffle(order)
-        place = {old: new for new, old in enumerate(order)}
-        return replace(
-            self,
-            documents=tuple(self.documents[old] for old in order),
-            gold=tuple(sorted({place[old] for old in self.gold})),
-        )
+Source = QRScorer | ScorerOptions
+"""A scorer, or what one is made with."""
+Run = Callable[[Sequence[Example]], Iterator[tuple[int, "Measured"]]]
+"""Measures examples: yields the position and the result of each, in any order."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What every candidate head pays every document of one example.
+    """Attention mass of every document of one example, for every candidate head.
 
     Attributes
     ----------
     id : str
     gold : tuple of int
     raw : Tensor
-        Float32, shape (heads, documents): attention mass of the query.
+        Float32, shape (heads, documents): mass of the query.
     calibrated : Tensor
         Same shape: minus that of the content-free query `N/A`.
     filtered : Tensor
@@ -106,6 +69,30 @@ def _kept(done: dict[str, Tensor] | None, example: Example, heads: int) -> Measu
     return Measured(example.id, example.gold, **done)
 
 
+def every_head(source: Source, max_layer: int | None) -> QRScorer:
+    """A scorer of all heads that attend to whole prompts, calibrated.
+
+    Parameters
+    ----------
+    max_layer : int, optional
+        Deepest layer allowed.
+
+    Raises
+    ------
+    InputError
+        When the model has no such layer.
+    """
+    base = source if isinstance(source, QRScorer) else QRScorer.from_options(source)
+    shape = base.heads.config
+    if max_layer is not None and max_layer >= shape.layers:
+        raise InputError(f"max_layer is {max_layer}, and the model has layers 0-{shape.layers - 1}")
+    allowed = [pair for pair in shape.pairs() if max_layer is None or pair[0] <= max_layer]
+    # A head in a sliding window sees the last documents only, and would be judged by where the gold ones stand.
+    near = windows_of(base.reader.layers)
+    whole = [pair for pair in allowed if pair[0] not in near] or allowed
+    return base.with_heads(base.heads.with_pairs(whole), "all", calibrate=True)
+
+
 def measure(scorer: QRScorer, example: Example) -> Measured:
     """Score one example's documents with every head of `scorer`, each on its own.
 
@@ -125,11 +112,27 @@ def measure(scorer: QRScorer, example: Example) -> Measured:
     )
 
 
+def here(scorer: QRScorer, examples: Sequence[Example]) -> Iterator[tuple[int, Measured]]:
+    """Measure in this process."""
+    return ((number, measure(scorer, example)) for number, example in enumerate(examples))
+
+
+def on_workers(
+    options: ScorerOptions, max_layer: int | None, workers: Workers | None, examples: Sequence[Example]
+) -> Iterator[tuple[int, Measured]]:
+    """Measure on Ray, each worker with a scorer of its own."""
+    return on_ray(examples, partial(_measuring, options, max_layer), workers or Workers(), options.device)
+
+
+def _measuring(options: ScorerOptions, max_layer: int | None) -> Callable[[Example], Measured]:
+    return partial(measure, every_head(options, max_layer))
+
+
 def measure_all(
     examples: Sequence[Example],
     heads: int,
     folder: WorkFolder | None,
-    run: Callable[[Sequence[Example]], Iterator[tuple[int, Measured]]],
+    run: Run,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measured]:
     """Measure what `folder` does not have yet.
@@ -141,8 +144,8 @@ def measure_all(
         How many are measured.
     folder : WorkFolder, optional
         Gets every example as soon as it is measured.
-    run : callable
-        Measures examples: yields the position and what was found of each, in any order.
+    run : Run
+        `here` or `on_workers`, but for the examples.
     progress : callable, optional
         Called with the number of examples done, and of all.
 

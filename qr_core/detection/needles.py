@@ -1,6 +1,6 @@
 """Needles: sentences hidden in a long text, and questions that only they answer.
 
-Knows nothing of models: texts are measured by a function that the caller hands in.
+Knows nothing of models: the length of a text comes from a function that the caller hands in.
 """
 
 from __future__ import annotations
@@ -88,6 +88,32 @@ def read_needles(path: Path) -> list[Needle]:
     return found
 
 
+def hidden_needles(
+    count: Count,
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    haystack: Path | None = None,
+    needles: Path | None = None,
+) -> list[Hidden]:
+    """Each needle at each depth of a text of each length.
+
+    Parameters
+    ----------
+    count : Count
+        Measures texts in tokens.
+    haystack, needles : Path, optional
+        Files of them; by default the demo's articles, and `NEEDLES`.
+
+    Raises
+    ------
+    InputError
+        As for `hide` and `read_needles`.
+    """
+    text = default_haystack() if haystack is None else read_text(haystack)
+    chosen = NEEDLES if needles is None else read_needles(needles)
+    return [hide(text, needle, depth, length, count) for length in lengths for depth in depths for needle in chosen]
+
+
 def hide(haystack: str, needle: Needle, depth: float, tokens: int | None, count: Count) -> Hidden:
     """Put a needle between two sentences of a haystack.
 
@@ -98,7 +124,7 @@ def hide(haystack: str, needle: Needle, depth: float, tokens: int | None, count:
     depth : float
         0 puts the needle first, 1 last.
     tokens : int, optional
-        Most tokens of the whole, by `count`; by default all of the haystack is used, once.
+        At most this many in all, by `count`; by default all of the haystack is used, once.
 
     Raises
     ------
@@ -126,5 +152,5 @@ def _filled(parts: Sequence[str], room: int, count: Count) -> list[str]:
         if room >= 0:
             found.append(parts[number])
     if not found:
-        raise InputError("so few tokens leave no room for a sentence around the needle")
+        raise InputError("there is no room for a sentence around the needle: allow more tokens")
     return found

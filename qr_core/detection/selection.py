@@ -1,8 +1,8 @@
-"""Selection: what a detection's numbers say about how many examples and how many layers are enough.
+"""Selection: which heads a rule selects, and what that says about how many examples and how many layers are enough.
 
-Everything here works on what was measured once: nothing is read again. Heads are selected on one half of the examples
-and judged on the other, both ways round, by the nDCG@10 of their summed calibrated scores (without the token filter,
-which needs single tokens). Knows nothing of models or files.
+Everything here works on what was measured once: the model does not run again. For the trade-offs heads are selected on
+one half of the examples and judged on the other, both ways round, by the nDCG@10 of their summed calibrated scores
+(without the token filter, which needs single tokens). Knows nothing of models or files.
 """
 
 from __future__ import annotations
@@ -10,23 +10,41 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from qr_core.detection import criteria
-from qr_core.detection.criteria import Criterion
-from qr_core.detection.detect import Detection, best_first, judge
+from qr_core.detection.criteria import CRITERIA, ndcg
 from qr_core.detection.measuring import Measured
+from qr_core.detection.options import TEMPERATURE
 
+if TYPE_CHECKING:
+    from qr_core.detection.detect import Detection
+
+NUM_HEADS = 16
+"""As in the paper for models below 10B parameters."""
+LARGEST_SHARE = 4
+"""By default at most one head in four is selected: small models have few."""
 SIZES = (4, 8, 16, 32, 64, 128)
 DRAWS = 10
+
+
+def default_count(heads: int) -> int:
+    """How many of a model's heads are selected by default."""
+    return min(NUM_HEADS, max(1, heads // LARGEST_SHARE))
+
+
+def best_first(values: Tensor) -> list[int]:
+    """Positions from the highest value down; equal ones keep their order."""
+    return torch.sort(values, descending=True, stable=True).indices.tolist()
 
 
 @dataclass(frozen=True)
 class Rule:
     """How heads are judged and how many are taken; see `detection.detect_heads`."""
 
-    criterion: Criterion
+    criterion: str
     calibrated: bool
     temperature: float
     num_heads: int
@@ -34,21 +52,26 @@ class Rule:
     @classmethod
     def of(cls, detection: Detection) -> Rule:
         """The rule that a detection went by."""
-        found = detection.heads.provenance
+        heads, found = detection.heads, detection.heads.provenance
         assert found is not None  # noqa: S101 - every detection sets it
-        criterion: Criterion = detection.heads.criterion  # type: ignore[assignment]
-        return cls(criterion, found.calibrated, found.temperature or criteria.TEMPERATURE, len(detection.heads.heads))
+        return cls(heads.criterion, found.calibrated, found.temperature or TEMPERATURE, len(heads.heads))
+
+    def values(self, measured: Sequence[Measured]) -> Tensor:
+        """Every head's mean over examples, float64, shape (heads,)."""
+        criterion = CRITERIA[self.criterion]
+        total = sum(criterion(m.scores(self.calibrated), m.gold, self.temperature) for m in measured)
+        return torch.as_tensor(total) / len(measured)
 
     def select(self, measured: Sequence[Measured], allowed: Sequence[int] | None = None) -> list[int]:
         """The best heads (rows of `measured`) among those allowed."""
-        values = judge(measured, self.criterion, self.calibrated, self.temperature)
         permitted = None if allowed is None else set(allowed)
-        return [n for n in best_first(values) if permitted is None or n in permitted][: self.num_heads]
+        ranked = best_first(self.values(measured))
+        return [n for n in ranked if permitted is None or n in permitted][: self.num_heads]
 
 
 def quality(measured: Sequence[Measured], heads: Sequence[int]) -> float:
     """Mean nDCG@10 of the summed calibrated scores of some heads."""
-    values = [criteria.ndcg(m.calibrated[list(heads)].sum(dim=0, keepdim=True), m.gold) for m in measured]
+    values = [ndcg(m.calibrated[list(heads)].sum(dim=0, keepdim=True), m.gold) for m in measured]
     return float(torch.cat(values).mean())
 
 

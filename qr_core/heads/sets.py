@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -142,6 +143,10 @@ class HeadSet(Strict):
     def pairs(self) -> list[Pair]:
         """Its heads as (layer, head), best first, each once."""
         return list(dict.fromkeys((layer, head) for layer, head, _ in self.heads))
+
+    def with_pairs(self, pairs: Iterable[Pair]) -> HeadSet:
+        """The same set with other heads, without scores and provenance."""
+        return self.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
 
     @property
     def deepest(self) -> int:

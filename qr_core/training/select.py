@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qr_core.detection import criteria
 from qr_core.detection.detect import detect_heads
-from qr_core.detection.measuring import Example
+from qr_core.detection.examples import Example
 from qr_core.heads.sets import FOLDER_FILE, HeadSet
 from qr_core.scorer import QRScorer
 from qr_core.training.packs import Packs

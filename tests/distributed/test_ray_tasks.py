@@ -29,7 +29,7 @@ def test_detection_on_two_workers_one_of_them_killed(nodes, tmp_path, monkeypatc
     examples = [example(n, 8) for n in range(24)]
     options = {"template": "plain", "num_heads": 3, "device": "cpu", "shuffle": True}
     detect_heads(MODEL, examples, **options).heads.save(tmp_path / "local.json")
-    monkeypatch.setattr("qr_core.detection.detect.measure", refuse)
+    monkeypatch.setattr("qr_core.detection.measuring.measure", refuse)
     killed = []
 
     def kill(done: int, total: int) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from qr_core import HeadSetError, InputError
 from qr_core.attention.prefill import prefill
-from qr_core.detection.detect import Example, measure
+from qr_core.detection.examples import Example
+from qr_core.detection.measuring import measure
 from qr_core.ranking import scoring
 from tests.helpers import (
     GOLDEN,

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qr_core.detection.measuring import Example
+from qr_core.detection.examples import Example
 from qr_core.errors import InputError
 from qr_core.evaluation.data.beir import BeirSet, read_beir, read_candidates
 from qr_core.evaluation.data.longcontext import read_long_contexts

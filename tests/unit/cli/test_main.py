@@ -280,7 +280,7 @@ def test_detect_writes_a_set_that_ranks(run, tmp_path):
     assert "rank correlation over all judged heads: 1.00" in out
 
 
-def test_detect_copying_heads_and_silence_them(run, tmp_path):
+def test_detect_retrieval_heads_and_ablate_them(run, tmp_path):
     tiny = [
         "--model",
         str(GOLDEN / "tiny-llama"),
@@ -300,7 +300,8 @@ def test_detect_copying_heads_and_silence_them(run, tmp_path):
     assert status == 0, err
     found = json.loads(out)
     assert found["needles"] == 4
-    assert [len(rows) for rows in found["silenced"].values()] == [1, 1, 2]
+    assert [len(rows) for rows in found["ablated"].values()] == [1, 1, 2]
+    assert found["silenced"] == found["ablated"]
     status, _, err = run("heads", "mask-test", "llama-3.2-1b-instruct/nq", *tiny)
     assert status == 2
     assert "another shape" in err

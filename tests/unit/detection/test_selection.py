@@ -9,9 +9,9 @@ import torch
 
 from qr_core import HeadSet
 from qr_core.detection import selection
-from qr_core.detection.criteria import TEMPERATURE
 from qr_core.detection.detect import Detection
 from qr_core.detection.measuring import Measured
+from qr_core.detection.options import TEMPERATURE
 from qr_core.heads.parts import Provenance
 
 SHAPE = {"layers": 3, "heads": 4, "kv_heads": 4, "hidden": 16}
