@@ -21,9 +21,8 @@ from qr_core.checks import encodable
 from qr_core.errors import ContextLengthError, GenerationError, InputError, missing_extra
 from qr_core.model import loading as models
 from qr_core.model.loading import ModelSource
-from qr_core.prompts import templates
 from qr_core.prompts.joint import PromptBuilder
-from qr_core.prompts.templates import Template
+from qr_core.prompts.templates import Template, chat_template
 from qr_core.types import DocumentLike, Pruned
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class LocalGenerator:
         self.name = name or source.name
         self.tokenizer = models.load_tokenizer(source)
         has_chat = bool(getattr(self.tokenizer, "chat_template", None))
-        template = templates.chat_template(self.tokenizer) if has_chat else Template("plain", suffix="\nAnswer:")
+        template = chat_template(self.tokenizer) if has_chat else Template("plain", suffix="\nAnswer:")
         self.prompts = PromptBuilder(self.tokenizer, template)
         self._context = models.context_length(self.model.config)
 

@@ -61,7 +61,7 @@ class Registry(Mapping[str, T], Generic[T]):
         InputError
             Listing the names that are.
         """
-        if not isinstance(name, str) or name not in self._known:
+        if name not in self:
             raise InputError(f"{self.what} is {name!r}: use one of {', '.join(self._known)}")
 
     def __getitem__(self, name: str) -> T:
@@ -69,7 +69,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return isinstance(name, str) and name in self._known
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)

@@ -13,6 +13,7 @@ from qr_core.errors import HeadSetError
 from qr_core.heads.pairs import Pair, format_pairs, parse_pairs
 from qr_core.heads.parts import HeadShape
 from qr_core.heads.sets import FOLDER_FILE, HeadSet, published
+from qr_core.prompts.templates import TEMPLATES
 
 
 def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: str, how: str) -> HeadSet:
@@ -21,10 +22,10 @@ def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: str, 
     if wrong:
         raise HeadSetError(f"heads outside the model: {format_pairs(wrong, ', ')}; {model} has {shape.range}")
     fields: dict[str, Any] = {"model": model, "config": shape, "template": template, "criterion": how, "data": "none"}
-    if template == "reference":
+    if TEMPLATES[template].needs_strings:
         raise HeadSetError(
-            "template 'reference' needs the strings that a head set carries: pass a HeadSet or a head-set file "
-            "with template 'reference'"
+            f"template {template!r} needs the strings that a head set carries: pass a HeadSet or a head-set file "
+            f"with template {template!r}"
         )
     return HeadSet(**fields, heads=tuple((layer, head, None) for layer, head in pairs))
 
@@ -60,7 +61,11 @@ def resolve(
     ------
     HeadSetError
         When no set is known, or it belongs to a model of another shape, another model or another template.
+    InputError
+        When there is no template of that name.
     """
+    if template is not None:
+        TEMPLATES.check(template)
     own = template or ("chat" if has_chat_template else "plain")
     if heads == "all":
         every = shape.pairs(without=near) or shape.pairs()

@@ -21,8 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 from qr_core.errors import HeadSetError
 from qr_core.heads.pairs import Pair
 from qr_core.heads.parts import HeadShape, Index, Provenance, Score, Strict, TemplateStrings
-from qr_core.prompts import templates
-from qr_core.prompts.templates import CHAT_ARGUMENTS, Template, TemplateName
+from qr_core.prompts.templates import TEMPLATES, Template
 from qr_core.types import Layout
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class HeadSet(Strict):
     config : HeadShape
         Shape of that model.
     template : str
-        `chat`, `reference` or `plain`.
+        `chat`, `reference`, `plain`, or another of `qr_core.prompts.TEMPLATES`.
     template_strings : TemplateStrings, optional
         Required for `reference`.
     template_arguments : dict, optional
@@ -79,7 +78,7 @@ class HeadSet(Strict):
     model: str
     revision: str | None = None
     config: HeadShape
-    template: TemplateName
+    template: str
     template_strings: TemplateStrings | None = None
     template_arguments: dict[str, str | bool] | None = None
     layout: Layout = "joint"
@@ -112,15 +111,19 @@ class HeadSet(Strict):
     @model_validator(mode="before")
     @classmethod
     def _record_arguments(cls, fields: Any) -> Any:
-        """A chat set without arguments gets those that its prompts will be rendered with."""
-        if isinstance(fields, dict) and fields.get("template") == "chat" and fields.get("template_arguments") is None:
-            return {**fields, "template_arguments": dict(CHAT_ARGUMENTS)}
-        return fields
+        """A set without template arguments gets those that its prompts will be made with."""
+        if not isinstance(fields, dict) or fields.get("template") not in TEMPLATES:
+            return fields
+        arguments = dict(TEMPLATES[fields["template"]].arguments)
+        if not arguments or fields.get("template_arguments") is not None:
+            return fields
+        return {**fields, "template_arguments": arguments}
 
     @model_validator(mode="after")
     def _check(self) -> HeadSet:
-        if self.template == "reference" and self.template_strings is None:
-            raise ValueError("template 'reference' needs template_strings (prefix, suffix, separator)")
+        TEMPLATES.check(self.template)
+        if TEMPLATES[self.template].needs_strings and self.template_strings is None:
+            raise ValueError(f"template {self.template!r} needs template_strings (prefix, suffix, separator)")
         for layer, head in self.pairs():
             if layer >= self.config.layers or head >= self.config.heads:
                 raise ValueError(f"head {layer}-{head} is outside the model: it has {self.config.range}")
@@ -132,13 +135,10 @@ class HeadSet(Strict):
         Raises
         ------
         ModelLoadError
-            As for `templates.chat_template`.
+            When the tokenizer has no usable chat template, and this is one.
         """
-        if self.template == "chat":
-            return templates.chat_template(tokenizer, self.template_arguments)
-        if self.template_strings is not None:  # template `reference` has them
-            return templates.reference_template(self.template_strings.model_dump())
-        return templates.plain_template()
+        strings = {} if self.template_strings is None else self.template_strings.model_dump()
+        return TEMPLATES[self.template].make(tokenizer, strings, self.template_arguments or {})
 
     def pairs(self) -> list[Pair]:
         """Its heads as (layer, head), best first, each once."""

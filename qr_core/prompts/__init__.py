@@ -11,18 +11,16 @@ from qr_core.lazy import exports
 if TYPE_CHECKING:
     from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
     from qr_core.prompts.joint import Prompt, PromptBuilder
-    from qr_core.prompts.templates import Template, TemplateName, chat_template, plain_template, reference_template
+    from qr_core.prompts.templates import TEMPLATES, Template, TemplateSource
 
 __all__ = [
+    "TEMPLATES",
     "IndependentPrompt",
     "IndependentPromptBuilder",
     "Prompt",
     "PromptBuilder",
     "Template",
-    "TemplateName",
-    "chat_template",
-    "plain_template",
-    "reference_template",
+    "TemplateSource",
 ]
 
 __getattr__, __dir__ = exports(
@@ -32,10 +30,8 @@ __getattr__, __dir__ = exports(
         "IndependentPromptBuilder": "qr_core.prompts.independent",
         "Prompt": "qr_core.prompts.joint",
         "PromptBuilder": "qr_core.prompts.joint",
+        "TEMPLATES": "qr_core.prompts.templates",
         "Template": "qr_core.prompts.templates",
-        "TemplateName": "qr_core.prompts.templates",
-        "chat_template": "qr_core.prompts.templates",
-        "plain_template": "qr_core.prompts.templates",
-        "reference_template": "qr_core.prompts.templates",
+        "TemplateSource": "qr_core.prompts.templates",
     },
 )

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qr_core.prompts.joint import Prompt, PromptBuilder
-from qr_core.prompts.templates import LATE_INSTRUCTION
 from qr_core.types import Document
 
 AGREEING = 64
@@ -48,7 +47,7 @@ def continued(builder: PromptBuilder, known: Prompt, query: str, documents: Sequ
     tail = replace(tail, starts=tail.starts + at, ends=tail.ends + at)
 
     first = int(np.searchsorted(known.starts, known.starts[known.query_start - AGREEING], side="left"))
-    stop = int(np.searchsorted(known.ends, text.late + len(LATE_INSTRUCTION), side="right"))
+    stop = int(np.searchsorted(known.ends, text.late + len(builder.template.late_instruction), side="right"))
     begin = int(np.searchsorted(tail.starts, known.starts[first], side="left"))
     end = begin + stop - first
     if tuple(tail.ids[begin:end]) != known.ids[first:stop] or not (

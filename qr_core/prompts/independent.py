@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 
 from qr_core.checks import encodable
 from qr_core.prompts.joint import Prompt, PromptBuilder, _joined, _Tokens
-from qr_core.prompts.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
+from qr_core.prompts.templates import Template
 from qr_core.types import Document
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class IndependentPromptBuilder(PromptBuilder):
         alone = self._encode(self._whole, suffix)
         controls = np.flatnonzero(np.isin(alone.ids, list(self._control_ids)))
         cut = int(alone.starts[controls[0]]) if controls.size else len(suffix)  # text before it continues the query
-        body = f"{LATE_INSTRUCTION}{self.template.separator}{QUERY_LABEL} {encodable(query)}{suffix[:cut]}"
+        ask = f"{self.template.late_instruction}{self.template.separator}{self.template.query_label}"
+        body = f"{ask} {encodable(query)}{suffix[:cut]}"
         return _joined([self._data(body), _moved(self._encode(self._whole, suffix[cut:]), len(body))])
 
     def _data(self, text: str) -> _Tokens:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from qr_core.checks import encodable
 from qr_core.errors import InputError, ModelLoadError
-from qr_core.prompts.templates import LATE_INSTRUCTION, QUERY_LABEL, Template
+from qr_core.prompts.templates import Template
 from qr_core.types import Document
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class PromptBuilder:
             spans.append((start, length))
         add(template.separator)
         late = length
-        add(f"{LATE_INSTRUCTION}{template.separator}{QUERY_LABEL} ")
+        add(f"{template.late_instruction}{template.separator}{template.query_label} ")
         begin = length
         add(encodable(query))
         data.append((begin, length))

@@ -1,26 +1,16 @@
-"""Templates: the fixed strings around documents and query, from a chat template, a head set, or none.
-
-Knows nothing of tokens, documents or queries.
-"""
+"""Chat: the tokenizer's own chat template, with its date and its thinking pinned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qr_core.errors import ModelLoadError
+from qr_core.prompts.templates.template import Template, TemplateSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-TemplateName = Literal["chat", "reference", "plain"]
-INTRODUCTION = "Here are some paragraphs:"
-LATE_INSTRUCTION = "Please find information that are relevant to the following query in the paragraphs above."
-QUERY_LABEL = "Query:"
-NULL_QUERY = "N/A"
-"""The content-free query of the calibration (In-Context Re-ranking, arXiv 2410.02642)."""
 
 PINNED_DATE = datetime(2024, 7, 26)
 CHAT_ARGUMENTS: dict[str, Any] = {"date_string": PINNED_DATE.strftime("%d %b %Y"), "enable_thinking": False}
@@ -34,51 +24,6 @@ _PINNED_CLOCK = (
 """For templates that ask the clock: it stands still. Only a template can replace transformers' function."""
 
 _SENTINEL = "qrhead-content-9d1f"
-
-
-@dataclass(frozen=True)
-class Template:
-    """The fixed strings around documents and query.
-
-    The prompt is `prefix`, `introduction`, then every document (its number in brackets, its title on a line of its
-    own, its text), the late instruction and the query label, each after `separator`, then a blank, the query, and
-    `suffix`.
-
-    Attributes
-    ----------
-    name : str
-        `chat`, `reference` or `plain`.
-    prefix, suffix : str
-        May hold the tokenizer's control tokens.
-    adds_bos : bool
-        Whether the tokenizer's own leading tokens (begin of text) come before `prefix`. A chat template spells them
-        out itself.
-    """
-
-    name: TemplateName
-    prefix: str = ""
-    suffix: str = ""
-    separator: str = "\n\n"
-    introduction: str = INTRODUCTION
-    adds_bos: bool = True
-
-
-def plain_template() -> Template:
-    """For base models and the embedded model: no control tokens but the tokenizer's own leading ones."""
-    return Template("plain")
-
-
-def reference_template(strings: Mapping[str, str]) -> Template:
-    """The published code's prompt, whose strings differ by model family and travel with the head sets.
-
-    Parameters
-    ----------
-    strings : mapping
-        `prefix`, `suffix` and `separator`.
-    """
-    return Template(
-        "reference", strings["prefix"], strings["suffix"], strings["separator"], introduction=f" {INTRODUCTION}"
-    )
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None) -> Template:
@@ -113,3 +58,8 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, An
     if len(parts) != 2:
         raise ModelLoadError(f"the tokenizer's chat template shows the user's message {len(parts) - 1} times, not once")
     return Template("chat", parts[0], parts[1], adds_bos=False)
+
+
+SOURCE = TemplateSource(
+    lambda tokenizer, _strings, arguments: chat_template(tokenizer, arguments), arguments=CHAT_ARGUMENTS
+)

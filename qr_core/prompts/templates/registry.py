@@ -1,0 +1,12 @@
+"""Registry of templates: every kind by the name that callers, head sets and the command line give it."""
+
+from __future__ import annotations
+
+from qr_core.prompts.templates import chat, plain, reference
+from qr_core.prompts.templates.template import TemplateSource
+from qr_core.registry import Registry
+
+TEMPLATES: Registry[TemplateSource] = Registry("template")
+TEMPLATES.add("chat", chat.SOURCE)
+TEMPLATES.add("reference", reference.SOURCE)
+TEMPLATES.add("plain", plain.SOURCE)
