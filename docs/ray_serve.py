@@ -1,8 +1,8 @@
 """Several replicas of `qrhead serve`'s application, on one machine or many, with Ray Serve.
 
-Put it beside you, change what stands in capitals, and start it: `serve run ray_serve:application`. Every replica holds
-a model, a queue and metrics of its own. Ray hands a replica no more requests than it would take, so that the queue of
-one does not refuse what another has room for; what is too much waits in Ray's proxy, and `max_queued_requests` of it.
+Copy this file, change the constants in capitals, and start it: `serve run ray_serve:application`. Every replica has its
+own model, queue and metrics. Ray gives a replica no more requests than its queue accepts, so that one replica does not
+refuse what another has room for. Up to `max_queued_requests` others wait in Ray's proxy.
 """
 
 from fastapi import FastAPI
