@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from qr_core.scorer import QRScorer
 from qr_core.server import status
 from qr_core.server.answers import ErrorBody, ErrorShape, Refusal, invalid, refusals
 from qr_core.server.auth import Gate, bearer
@@ -28,6 +27,9 @@ from qr_core.server.record import Record
 from qr_core.server.service import Service
 from qr_core.server.settings import Settings
 from qr_core.version import __version__
+
+if TYPE_CHECKING:
+    from qr_core.scorer import QRScorer
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

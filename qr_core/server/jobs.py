@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from qr_core.scorer import QRScorer
 from qr_core.server.queue import Check
 from qr_core.types import Document, Order, Pruned, Ranking
+
+if TYPE_CHECKING:
+    from qr_core.scorer import QRScorer
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from qr_core.cache.reads import cache_partition
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
-from qr_core.scorer import QRScorer
 from qr_core.server.jobs import Job
 from qr_core.server.logs import described, log, log_event
 from qr_core.server.metrics import Metrics
@@ -18,6 +17,9 @@ from qr_core.server.queue import Check, ScoringQueue
 from qr_core.server.record import Record
 from qr_core.server.settings import Settings
 from qr_core.types import Document
+
+if TYPE_CHECKING:
+    from qr_core.scorer import QRScorer
 
 T = TypeVar("T")
 
