@@ -1,6 +1,6 @@
 """Queue: requests take turns on one thread. A bounded number waits; one whose client disconnects loses its place.
 
-Knows nothing of HTTP, nor of what a turn does.
+Knows nothing of what a turn does.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class DrainingServer(uvicorn.Server):
         self.stop_at = time.monotonic() + max(0.0, self.service.settings.grace - CLOSING_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say where it listens, once it does."""
+        """Log where it listens, once it does."""
         await super().startup(sockets)
         address = self.servers[0].sockets[0].getsockname()
         keys = len(self.service.settings.keys)
