@@ -17,3 +17,14 @@ def scored(order):
     scores = [(layer, head, 1.0 - place / 12) for place, (layer, head) in enumerate(order)]
     provenance = Provenance(examples=1, fingerprint="x", scores=scores)
     return UNSCORED.model_copy(update={"heads": tuple(scores[:2]), "provenance": provenance})
+
+
+FIELDS = {
+    "model": "org/model",
+    "config": HeadShape(layers=6, heads=8, kv_heads=2, hidden=64).model_dump(),
+    "template": "plain",
+    "criterion": "test",
+    "data": "none",
+    "heads": [[3, 1, 0.5], [2, 7, None]],
+}
+"""What a head-set file holds; its model has the shape of the tiny ones in `tests/golden`."""

@@ -1,4 +1,4 @@
-"""Head sets: published, from files, from pairs; what belongs to a model and what does not."""
+"""Head sets: the published ones, and their files."""
 
 from __future__ import annotations
 
@@ -9,27 +9,11 @@ from pathlib import Path
 import pytest
 
 from qr_core import HeadSet, HeadSetError, QRScorer
-from qr_core.heads.parts import HeadShape
-from qr_core.heads.resolve import resolve
+from qr_core.heads import format_pairs
 from qr_core.heads.sets import published
 from qr_core.prompts.templates import CHAT_ARGUMENTS
-from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
-
-SHAPE = HeadShape(layers=6, heads=8, kv_heads=2, hidden=64)
-LLAMA_8B = HeadShape(layers=32, heads=32, kv_heads=8, hidden=4096)
-FIELDS = {
-    "model": "org/model",
-    "config": SHAPE.model_dump(),
-    "template": "plain",
-    "criterion": "test",
-    "data": "none",
-    "heads": [[3, 1, 0.5], [2, 7, None]],
-}
-
-
-def resolved(heads, model="org/model", revision=None, shape=SHAPE, template=None, chat=False, allow=False):
-    return resolve(heads, model, model, revision, shape, template, chat, allow)
-
+from tests.helpers import GOLDEN, STRINGS
+from tests.unit.heads.sets import FIELDS
 
 LISTS = (Path(__file__).parents[2] / "published_heads.txt").read_text("utf-8").splitlines()
 PUBLISHED = dict(line.split() for line in LISTS)
@@ -38,7 +22,7 @@ PUBLISHED = dict(line.split() for line in LISTS)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sets_are_the_papers(name):
     found = published()[name]
-    assert ",".join(f"{layer}-{head}" for layer, head, _ in found.heads) == PUBLISHED[name]
+    assert format_pairs(found.pairs()) == PUBLISHED[name]
     assert found.template_strings.model_dump() == STRINGS["qwen2" if name.startswith("qwen") else "llama"]
     assert len(published()) == len(PUBLISHED)
 
@@ -82,63 +66,6 @@ def test_eight_sets_are_published():
         assert sum(s.default for s in sets.values() if s.model == found.model) == 1
 
 
-def test_a_hub_id_gets_its_default():
-    found, name = resolved(None, "meta-llama/Llama-3.1-8B-Instruct", shape=LLAMA_8B)
-    assert name == "llama-3.1-8b-instruct/nq"
-    assert found.default
-
-
-def test_no_heads_known_says_how_to_get_them():
-    with pytest.raises(HeadSetError, match=r"no heads are known for org/model.*heads='all'.*pairs.*file"):
-        resolved(None)
-    with pytest.raises(HeadSetError, match=r"llama-3\.1-8b-instruct/lme"):  # of this shape: maybe a local copy
-        resolved(None, "org/llama-finetune", shape=LLAMA_8B)
-
-
-def test_another_models_set_is_refused_unless_allowed():
-    with pytest.raises(HeadSetError, match="allow_model_mismatch"):
-        resolved("llama-3.1-8b-instruct/lme", "org/llama-finetune", shape=LLAMA_8B)
-    found, _ = resolved("llama-3.1-8b-instruct/lme", "org/llama-finetune", shape=LLAMA_8B, allow=True)
-    assert found.model == "meta-llama/Llama-3.1-8B-Instruct"
-
-
-def test_another_shape_is_always_refused():
-    with pytest.raises(HeadSetError, match=r"32 layers.*6 layers"):
-        resolved("llama-3.1-8b-instruct/lme", allow=True)
-
-
-def test_a_local_folder_is_known_by_its_shape(tmp_path):
-    found, _ = resolved("llama-3.1-8b-instruct/lme", str(tmp_path), shape=LLAMA_8B)
-    assert found.deepest == 17
-
-
-def test_another_revision_is_refused_unless_allowed():
-    pinned = HeadSet(**FIELDS, revision="abc")
-    with pytest.raises(HeadSetError, match="revision abc"):
-        resolved(pinned)
-    assert resolved(pinned, revision="abc")[0] is pinned
-    assert resolved(pinned, allow=True)[0] is pinned
-
-
-def test_another_template_is_refused():
-    with pytest.raises(HeadSetError, match="found under template 'plain'"):
-        resolved(HeadSet(**FIELDS), template="chat")
-
-
-def test_all_heads_and_pairs():
-    every, name = resolved("all")
-    assert name == "all"
-    assert len(every.heads) == 48
-    assert every.template == "plain"
-    assert resolved("all", chat=True)[0].template == "chat"
-    pairs, _ = resolved(" 3-1, 2-7 ")
-    assert pairs.by_layer() == {2: [7], 3: [1]}
-    with pytest.raises(HeadSetError, match=r"6-0, 1-8.*layers 0-5 and heads 0-7"):
-        resolved("6-0,1-8,1-1")
-    with pytest.raises(HeadSetError, match="strings that a head set carries"):
-        resolved("1-1", template="reference")
-
-
 def test_a_file_is_saved_and_read_back(tmp_path):
     made = HeadSet(**{**FIELDS, "template": "reference", "template_strings": STRINGS["llama"]}, calibrate=False)
     made.save(tmp_path / "heads.json")
@@ -171,19 +98,6 @@ def test_malformed_files_name_the_fault(tmp_path, text, words):
         HeadSet.load(path)
 
 
-@pytest.mark.parametrize("heads", [[(1, 1)], 5, "a\0b", "9" * 5000 + "-1"])
-def test_heads_of_no_known_form(heads):
-    with pytest.raises(HeadSetError):
-        resolved(heads)
-
-
-def test_the_embedded_model_takes_its_own_sets_only():
-    own = QRScorer.from_pretrained(device="cpu").heads
-    with pytest.raises(HeadSetError, match="is for other/model, not qrhead-mini"):
-        QRScorer.from_pretrained(heads=own.model_copy(update={"model": "other/model"}), device="cpu")
-    assert QRScorer.from_pretrained(heads="1-1", device="cpu").model_name == "qrhead-mini"
-
-
 def test_a_missing_file_names_the_published_sets():
     with pytest.raises(HeadSetError, match=r"qwen2\.5-7b-instruct/nq"):
         HeadSet.load("nowhere.json")
@@ -195,17 +109,6 @@ def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("qr_core.heads.sets.MAX_FILE_BYTES", 10)
     with pytest.raises(HeadSetError, match="larger than"):
         HeadSet.load(path)
-
-
-def test_a_head_set_in_the_models_folder_is_its_default(tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for file in (GOLDEN / "tiny-llama").iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    HeadSet(**FIELDS).save(folder / "qrhead_heads.json")
-    scorer = QRScorer.from_pretrained(folder, device="cpu")
-    assert scorer.heads.by_layer() == {2: [7], 3: [1]}
-    assert len(scorer.rank(QUERY, DOCUMENTS)) == 3
 
 
 def test_published_sets_ship_as_files():
