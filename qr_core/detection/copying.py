@@ -1,10 +1,8 @@
 """Copying: the retrieval heads of Wu et al. (arXiv 2404.15574), and what a model can do without chosen heads.
 
-A retrieval head attends, at the moment a token of the needle is generated, most to that very token in the needle. Its
-score is the share of the needle's tokens that it copied so, mean over needles. The causal check ablates heads and asks
-the model for needles again. Both generate greedily with the model's own weights.
-
-Knows nothing of query-focused scores.
+While the model writes the needle down, a retrieval head attends most to the very token that is written. Its score is the
+share of the needle's tokens that it copied in this way, mean over needles. The causal check ablates heads and asks the
+model for needles again. Both generate greedily with the model's own weights.
 """
 
 from __future__ import annotations
