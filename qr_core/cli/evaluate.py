@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -35,15 +36,31 @@ from qr_core.cli.common import (
 )
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError, missing_extra
+from qr_core.evaluation.options import (
+    AnswerOptions,
+    CountOptions,
+    DataOptions,
+    EvaluationOptions,
+    SystemOptions,
+)
 from qr_core.evaluation.report.show import show
-from qr_core.evaluation.tasks import Choice, PoolOrder, Task
+from qr_core.options import ScorerOptions
 from qr_core.parallel.pool import Workers
+
+
+class CandidateOrder(str, Enum):
+    """Order of the candidates in the prompt."""
+
+    given = "given"
+    reversed = "reversed"
+    shuffled = "shuffled"
+
 
 DATA, SYSTEMS, ABLATIONS, GENERATION, RESULTS = "Data", "Systems", "Ablations", "Generation", "Results"
 
 
 def evaluate(
-    task: Annotated[Task, typer.Option(help="Kind of data.", rich_help_panel=DATA)] = Task.beir,
+    task: Annotated[str, typer.Option(help="Kind of data.", rich_help_panel=DATA)] = "beir",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -58,10 +75,14 @@ def evaluate(
             help="beir: TREC run, or JSON lines of query-id and candidates. Default: BM25's.", rich_help_panel=DATA
         ),
     ] = None,
-    pool_by_title: Annotated[
+    candidates_by_title: Annotated[
         int | None,
         typer.Option(
-            help="beir: so many documents that share the answer's title, as candidates.", min=2, rich_help_panel=DATA
+            "--candidates-by-title",
+            "--pool-by-title",
+            help="beir: this many documents that share the answer's title, as candidates.",
+            min=2,
+            rich_help_panel=DATA,
         ),
     ] = None,
     depth: Annotated[
@@ -142,9 +163,14 @@ def evaluate(
             rich_help_panel=ABLATIONS,
         ),
     ] = None,
-    windows: Annotated[
+    segments: Annotated[
         str | None,
-        typer.Option(help="longcontext: also rank in so many windows, such as 1,2,4,8.", rich_help_panel=ABLATIONS),
+        typer.Option(
+            "--segments",
+            "--windows",
+            help="Also rank with the input cut into this many segments, such as 1,2,4,8.",
+            rich_help_panel=ABLATIONS,
+        ),
     ] = None,
     orders: Annotated[
         int,
@@ -158,8 +184,8 @@ def evaluate(
         int | None, typer.Option(help="Only heads this deep or less, from 0.", min=0, rich_help_panel=ABLATIONS)
     ] = None,
     order: Annotated[
-        PoolOrder, typer.Option(help="Order of the candidates in the prompt.", rich_help_panel=ABLATIONS)
-    ] = PoolOrder.given,
+        CandidateOrder, typer.Option(help="Order of the candidates in the prompt.", rich_help_panel=ABLATIONS)
+    ] = CandidateOrder.given,
     template: TemplateOption = None,
     calibrate: Annotated[
         bool | None,
@@ -233,63 +259,63 @@ def evaluate(
     if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
         raise InputError(f"--out {out_folder} is a file: name a folder")
     with _needs_eval_extra():
-        from qr_core.evaluation.launch import Asking, Counting, launch
-        from qr_core.evaluation.lineup import Settings
+        from qr_core.evaluation.launch import launch
 
-        settings = Settings(
-            model=model,
-            heads=heads,
-            retrieval_heads=retrieval_heads,
-            template=template.value if template else None,
-            device=device,
-            dtype=dtype,
-            calibrate=calibrate,
-            filter_tokens=token_filter,
-            max_prompt_tokens=max_prompt_tokens,
-            passage_tokens=passage_tokens,
-            num_heads=num_heads,
-            max_layer=max_layer,
-            draws=draws,
-            seed=seed,
-            order="reversed" if order is PoolOrder.reversed else "given",
-            windows=_whole_numbers("--windows", windows or "", 10**6),
-            orders=orders,
-            layout=layout.value if layout else None,
-            bm25_whole=bm25_whole,
-            dense_model=dense_model,
-            cross_encoder_model=cross_encoder_model,
-            ranker=ranker,
-            ranker_model=ranker_model,
-            timeout=timeout,
+        options = EvaluationOptions(
+            DataOptions(
+                task=task,
+                data=data,
+                candidates=candidates,
+                candidates_by_title=candidates_by_title,
+                depth=depth,
+                max_words=max_words,
+                lengths=_whole_numbers("--lengths", lengths, 10**7),
+                depths=_numbers("--depths", depths, 0, 1),
+                needles=needles,
+                limit=limit,
+                seed=seed,
+                order=order.value,
+            ),
+            SystemOptions(
+                systems=tuple(name.strip() for name in systems.split(",") if name.strip()),
+                retrieval_heads=retrieval_heads,
+                draws=draws,
+                bm25_whole=bm25_whole,
+                dense_model=dense_model,
+                cross_encoder_model=cross_encoder_model,
+                ranker=ranker,
+                ranker_model=ranker_model,
+                segments=_whole_numbers("--segments", segments or "", 10**6),
+                orders=orders,
+                num_heads=num_heads,
+                max_layer=max_layer,
+            ),
+            ScorerOptions(
+                model=model,
+                heads=heads,
+                template=template.value if template else None,
+                layout=layout.value if layout else None,
+                device=device,
+                dtype=dtype,
+                calibrate=calibrate,
+                filter_tokens=token_filter,
+                max_prompt_tokens=max_prompt_tokens,
+                passage_tokens=passage_tokens,
+            ),
+            AnswerOptions(
+                generator=generator,
+                generator_model=generator_model,
+                judge=judge,
+                judge_model=judge_model,
+                judge_prompt=judge_prompt,
+                top_k=top_k,
+                max_new_tokens=max_new_tokens,
+                timeout=timeout,
+            ),
+            CountOptions(measures=measures, exponential_gain=exponential_gain, baseline=baseline),
         )
-        choice = Choice(
-            candidates=candidates,
-            pool_by_title=pool_by_title,
-            depth=depth,
-            max_words=max_words,
-            lengths=_whole_numbers("--lengths", lengths, 10**7),
-            depths=_numbers("--depths", depths, 0, 1),
-            needles=needles,
-            shuffled=order is PoolOrder.shuffled,
-            seed=seed,
-            limit=limit,
-        )
-        asking = Asking(
-            generator=generator,
-            generator_model=generator_model,
-            judge=judge,
-            judge_model=judge_model,
-            judge_prompt=judge_prompt,
-            top_k=top_k,
-            max_new_tokens=max_new_tokens,
-            timeout=timeout,
-            device=device,
-            dtype=dtype,
-        )
-        counting = Counting(measures, exponential_gain, baseline)
-        named = [name.strip() for name in systems.split(",") if name.strip()]
         on_ray = Workers(workers, gpus_per_worker, cpus_per_worker, ray_address) if engine is EngineChoice.ray else None
-        results = launch(task, data, choice, named, settings, asking, counting, out_folder, _tracked, on_ray)
+        results = launch(options, out_folder, _tracked, on_ray)
     if format_ is Format.json:
         print_json(results.report)
         return

@@ -1,7 +1,4 @@
-"""Evaluation: every system does the same work; the results become one report.
-
-Knows nothing of files of data, of the command line, or of how the report is shown.
-"""
+"""Evaluation: every system does the same work; the results become one report."""
 
 from __future__ import annotations
 
@@ -15,18 +12,18 @@ from qr_core.errors import InputError, ModelLoadError
 from qr_core.evaluation import metrics
 from qr_core.evaluation.answers.replies import Answering, Track, answer
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.lineup import Entry
-from qr_core.evaluation.provenance import fingerprint, versions
-from qr_core.evaluation.runner import Found, Handle, file_name, latency, run
+from qr_core.evaluation.provenance import digest, fingerprint, versions
+from qr_core.evaluation.runner import Found, file_name, latency, run
+from qr_core.evaluation.systems.entry import Entry
 from qr_core.evaluation.systems.orders import sensitivity
-from qr_core.evaluation.work import Pool, Work
+from qr_core.evaluation.work import CandidateSet, Work
 from qr_core.files.workfolder import WorkFolder, refuse_links
 from qr_core.mini import embedded_model
 from qr_core.model.loading import ModelSource, load_tokenizer
 from qr_core.text.pruning import Count
 from qr_core.text.pruning import counter as token_counter
 
-Elsewhere = Callable[[Sequence[Entry], Sequence[Pool], Mapping[str, Journal], Track], Mapping[str, Found]]
+Elsewhere = Callable[[Sequence[Entry], Sequence[CandidateSet], Mapping[str, Journal], Track], Mapping[str, Found]]
 """Lets some of the systems do the work outside this process; what they found, by name."""
 
 
@@ -62,17 +59,13 @@ class Plan:
     Attributes
     ----------
     measures : sequence of str
-        In ir-measures' names; ignored where `measured` says what counts.
+        In ir-measures' names; ignored where `Work.measured` says what counts.
     exponential_gain : bool
         Of nDCG; see `metrics.per_query`.
     baseline : str, optional
         What the others are compared to; by default bm25.
     seed : int
         Of the intervals.
-    measured : callable, optional
-        From a system to a handle whose records hold `values`, for tasks that do not rank documents.
-    judgements : str
-        A digest of what `measured` compares with.
     count : callable, optional
         Tokens of a text, for the rate at which systems go through queries and candidates.
     answering : Answering, optional
@@ -85,8 +78,6 @@ class Plan:
     exponential_gain: bool = False
     baseline: str | None = None
     seed: int = 0
-    measured: Callable[[Entry], Handle] | None = None
-    judgements: str = ""
     count: Count | None = None
     answering: Answering | None = None
     elsewhere: Elsewhere | None = None
@@ -100,23 +91,25 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     InputError
         When no system can be run, the baseline is none of them, or the folder holds results of other work.
     """
-    names = [entry.name for entry in entries]
+    sets, names = work.candidate_sets, [entry.name for entry in entries]
     if plan.baseline is not None and plan.baseline not in names:
         raise InputError(f"the baseline {plan.baseline!r} is none of the systems: {', '.join(names)}")
     results = Results({"systems": {}})
     done = None
     if folder is not None:
-        job = {"queries and candidates": fingerprint(work.pools), "judgements": plan.judgements, "versions": versions()}
+        judged = [(one.query_id, work.judgements[one.query_id]) for one in sets] if work.judgements else []
+        judgements = digest(judged) if judged else ""
+        job = {"queries and candidates": fingerprint(sets), "judgements": judgements, "versions": versions()}
         if folder.exists():
             refuse_links(folder)
         done = WorkFolder(folder / "work", job).path
     places = {name: None if done is None else done / file_name(name) for name in names}
     journals = {entry.name: Journal(places[entry.name], entry.about) for entry in entries if entry.make is not None}
-    tokens = cache(lambda: token_counts(work.pools, plan.count) if plan.count else {})
-    elsewhere = plan.elsewhere(entries, work.pools, journals, track) if plan.elsewhere else {}
+    tokens = cache(lambda: token_counts(sets, plan.count) if plan.count else {})
+    elsewhere = plan.elsewhere(entries, sets, journals, track) if plan.elsewhere else {}
     for entry in entries:
         row = results.report["systems"][entry.name] = dict(entry.about)
-        found = elsewhere.get(entry.name) or _ranked(entry, work, plan, journals, track)
+        found = elsewhere.get(entry.name) or _ranked(entry, work, journals, track)
         if found.missing:
             row["missing"] = found.missing
             continue
@@ -133,13 +126,13 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     return results
 
 
-def _ranked(entry: Entry, work: Work, plan: Plan, journals: Mapping[str, Journal], track: Track) -> Found:
+def _ranked(entry: Entry, work: Work, journals: Mapping[str, Journal], track: Track) -> Found:
     if entry.make is None:  # either its model is missing, or it ranks nothing
         return Found(missing=entry.missing)
     try:
-        handle = plan.measured(entry) if plan.measured else entry.handle()
-        with track(entry.name, len(work.pools)) as step:
-            return run(handle, work.pools, journals[entry.name], step)
+        handle = work.measured(entry) if work.measured else entry.handle()
+        with track(entry.name, len(work.candidate_sets)) as step:
+            return run(handle, work.candidate_sets, journals[entry.name], step)
     except ModelLoadError as error:
         return Found(missing=str(error))
     finally:
@@ -158,18 +151,18 @@ def _count(
 ) -> None:
     """Metrics and latency of one system, into its row."""
     values: Mapping[str, Mapping[str, float]]
-    if plan.measured:
+    if work.measured:
         per_query = {key: record["values"] for key, record in found.records.items()}
         names = next(iter(per_query.values()), ())
         values = {name: {key: measured[name] for key, measured in per_query.items()} for name in names}
     else:
         ranked = results.runs[entry.name] = {
-            pool.query_id: {
+            one.query_id: {
                 str(document.id): score
-                for document, score in zip(pool.documents, found.records[pool.query_id]["scores"], strict=True)
+                for document, score in zip(one.documents, found.records[one.query_id]["scores"], strict=True)
             }
-            for pool in work.pools
-            if pool.query_id in found.records
+            for one in work.candidate_sets
+            if one.query_id in found.records
         }
         values = metrics.per_query(ranked, work.qrels, plan.measures, plan.exponential_gain)
     results.values[entry.name] = dict(values)
@@ -228,14 +221,14 @@ def _compare(results: Results, plan: Plan) -> None:
     }
 
 
-def token_counts(pools: Sequence[Pool], count: Count) -> dict[str, int]:
-    """Tokens of each query and its candidates, by query id. A document that pools share is counted once."""
+def token_counts(sets: Sequence[CandidateSet], count: Count) -> dict[str, int]:
+    """Tokens of each query and its candidates, by query id. A document that queries share is counted once."""
     known: dict[int, int] = {}
-    for pool in pools:
-        for document in pool.documents:
+    for one in sets:
+        for document in one.documents:
             if id(document) not in known:
                 known[id(document)] = count(f"{document.title or ''} {document.text}")
-    return {pool.query_id: count(pool.query) + sum(known[id(d)] for d in pool.documents) for pool in pools}
+    return {one.query_id: count(one.query) + sum(known[id(d)] for d in one.documents) for one in sets}
 
 
 def counter(entries: Sequence[Entry]) -> Count:

@@ -1,7 +1,4 @@
-"""Journal: what a system found, a JSON line per query, so that an interrupted run goes on where it stopped.
-
-Knows nothing of what is found.
-"""
+"""Journal: what a system found, a JSON line per query, so that an interrupted run goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 
 trec_eval computes them, so: scores are compared in single precision, and equal ones are ordered by document id,
 descending (not by the candidates' order); a document that is not judged is not relevant; recall and the ideal list of
-nDCG count every judged document of the query, also those outside the pool. nDCG has linear gain (the grade) unless
-exponential gain (2^grade - 1) is asked for.
-
-Knows nothing of how a run was made.
+nDCG count every judged document of the query, also those that are no candidates. nDCG has linear gain (the grade)
+unless exponential gain (2^grade - 1) is asked for.
 """
 
 from __future__ import annotations
@@ -21,17 +19,10 @@ from qr_core.errors import InputError
 from qr_core.evaluation.work import Qrels
 from qr_core.files.trec import word
 
-MEASURES = {
-    "beir": ("nDCG@10", "R@5"),
-    "longcontext": ("R@3", "R@5", "R@10", "nDCG@10"),
-    "longmemeval": ("R@5", "R@10", "nDCG@10"),
-    "clipper": ("R@3", "R@5", "nDCG@10"),
-    "multihop": ("R@2", "R@5", "All@2", "All@5"),
-    "niah": ("Success@1", "R@3", "RR"),
-}
-"""By task, in ir-measures' names; `All@k` is 1 where all relevant documents are among the first k, else 0."""
 RESAMPLES = 2000
 PERMUTATIONS = 9999
+BATCH = 512
+"""Resamples in memory at a time."""
 LARGEST, LARGEST_EXPONENT = 10**6, 30
 """Of a measure's cutoff or least grade, and of grades whose gain is a power of two."""
 
@@ -118,12 +109,19 @@ def _exponential(judged: Qrels) -> dict[str, dict[str, int]]:
 
 def summary(values: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
     """Mean of per-query values and its 95% bootstrap interval (percentiles of 2,000 resamples)."""
+    from scipy.stats import bootstrap
+
     sample = np.array([values[query] for query in sorted(values)])
     if not sample.size:
         return {"mean": None, "low": None, "high": None, "queries": 0}
-    drawn = np.random.default_rng(seed).integers(0, sample.size, (RESAMPLES, sample.size))
-    low, high = np.percentile(sample[drawn].mean(axis=1), [2.5, 97.5])
-    return {"mean": float(sample.mean()), "low": float(low), "high": float(high), "queries": int(sample.size)}
+    low = high = mean = float(sample.mean())
+    if sample.size > 1:
+        rng = np.random.default_rng(seed)
+        found = bootstrap(
+            (sample,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=BATCH, rng=rng
+        ).confidence_interval
+        low, high = float(found.low), float(found.high)
+    return {"mean": mean, "low": low, "high": high, "queries": int(sample.size)}
 
 
 def difference(ours: Mapping[str, float], baseline: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
@@ -150,6 +148,6 @@ def difference(ours: Mapping[str, float], baseline: Mapping[str, float], seed: i
         n_resamples=PERMUTATIONS,
         vectorized=True,
         rng=rng,
-        batch=512,
+        batch=BATCH,
     )
     return {**found, "p": float(tested.pvalue)}

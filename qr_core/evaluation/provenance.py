@@ -1,7 +1,4 @@
-"""Provenance: what figures depend on beside the systems: the work itself, versions, and the machine.
-
-Knows nothing of systems or results.
-"""
+"""Provenance: what figures depend on beside the systems: the work itself, versions, and the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.work import CandidateSet
 
 PACKAGES = ("qrhead", "torch", "transformers", "numpy", "ir-measures", "bm25s", "sentence-transformers")
 
@@ -23,13 +20,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def fingerprint(pools: Sequence[Pool]) -> str:
-    """sha256 of all queries and candidates, in their order. Candidates that pools share are read once."""
+def fingerprint(sets: Sequence[CandidateSet]) -> str:
+    """sha256 of all queries and candidates, in their order. Candidates that several queries share are hashed once."""
     known: dict[int, str] = {}
-    for pool in pools:
-        if id(pool.documents) not in known:
-            known[id(pool.documents)] = digest([(d.id, d.title, d.text) for d in pool.documents])
-    return digest([(pool.query_id, pool.query, known[id(pool.documents)]) for pool in pools])
+    for candidates in sets:
+        documents = candidates.documents
+        if id(documents) not in known:
+            known[id(documents)] = digest([(d.id, d.title, d.text) for d in documents])
+    return digest([(one.query_id, one.query, known[id(one.documents)]) for one in sets])
 
 
 def machine() -> dict[str, Any]:

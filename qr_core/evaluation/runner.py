@@ -1,14 +1,11 @@
-"""Runner: hands pools to systems, keeps what each found and how long it took, and goes on after failures.
-
-Knows nothing of how systems rank or what their results are worth.
-"""
+"""Runner: hands candidate sets to systems, keeps what each found and how long it took, and goes on after failures."""
 
 from __future__ import annotations
 
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -18,13 +15,11 @@ import torch
 from qr_core.errors import ContextLengthError, GenerationError, NonFiniteError
 from qr_core.evaluation.answers.judging import JudgeError
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.work import CandidateSet, Handle
 from qr_core.generation import RefusedRequestError
 from qr_core.parallel.usage import peak, restart_peak
 
 Step = Callable[[], Any]
-Handle = Callable[[Sequence[Pool]], Iterable[dict[str, Any]]]
-"""From pools that share their documents to a record for each, in their order."""
 FAILURES = (ContextLengthError, GenerationError, NonFiniteError, torch.OutOfMemoryError)
 """What costs one query and not the run."""
 OF_THE_QUERY = (ContextLengthError, JudgeError, NonFiniteError, RefusedRequestError, torch.OutOfMemoryError)
@@ -60,7 +55,7 @@ def file_name(system: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", system).strip("-.")
 
 
-def run(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step = lambda: None) -> Found:
+def run(handle: Handle, sets: Sequence[CandidateSet], journal: Journal, step: Step = lambda: None) -> Found:
     """Let `handle` do what the journal does not have yet.
 
     A query that fails is reported and not kept, so that the next run tries it again.
@@ -71,13 +66,13 @@ def run(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step = la
         Called after each query.
     """
     found, in_a_row = Found(journal.records), 0
-    for _, group in groupby(pools, key=lambda pool: id(pool.documents)):
+    for _, group in groupby(sets, key=lambda candidates: id(candidates.documents)):
         waiting = []
-        for pool in group:
-            if pool.query_id in journal.records:
+        for candidates in group:
+            if candidates.query_id in journal.records:
                 step()
             else:
-                waiting.append(pool)
+                waiting.append(candidates)
         while waiting and in_a_row < PATIENCE:
             done, error = _until_failure(handle, waiting, journal, step)
             if error is not None:
@@ -92,22 +87,24 @@ def run(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step = la
     return found
 
 
-def _until_failure(handle: Handle, pools: Sequence[Pool], journal: Journal, step: Step) -> tuple[int, Exception | None]:
-    """Work through `pools`; returns how many are done, and why the next one is not."""
+def _until_failure(
+    handle: Handle, sets: Sequence[CandidateSet], journal: Journal, step: Step
+) -> tuple[int, Exception | None]:
+    """Work through `sets`; returns how many are done, and why the next one is not."""
     device = "cuda" if torch.cuda.is_available() else "cpu"  # whose memory counts
     restart_peak(device)
     results: Iterator[dict[str, Any]] | None = None
-    for number, pool in enumerate(pools):
+    for number, candidates in enumerate(sets):
         clock = time.perf_counter()
         try:
-            results = iter(handle(pools)) if results is None else results
+            results = iter(handle(sets)) if results is None else results
             record = next(results)
         except FAILURES as error:
             return number, error.with_traceback(None)  # whose frames would hold on to tensors
         seconds = time.perf_counter() - clock
-        journal.add(pool.query_id, {**record, "seconds": seconds, "peak_memory": peak(device)})
+        journal.add(candidates.query_id, {**record, "seconds": seconds, "peak_memory": peak(device)})
         step()
-    return len(pools), None
+    return len(sets), None
 
 
 def latency(found: Found) -> dict[str, Any]:

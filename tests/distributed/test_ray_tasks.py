@@ -11,7 +11,7 @@ from qr_core import detect_heads
 from qr_core.parallel.pool import Workers
 from tests.helpers import GOLDEN
 from tests.unit.detection.test_detect import example
-from tests.unit.evaluation.test_evaluate import TINY, scores_of, timeless, write_beir
+from tests.unit.evaluation.sample import TINY, scores_of, timeless, write_beir
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
@@ -56,7 +56,7 @@ def test_evaluation_on_two_workers(nodes, evaluated, tmp_path, monkeypatch):
     (tmp_path / "set" / "pools.jsonl").write_text("\n".join(map(json.dumps, rows)))
     args += [*TINY, "--systems", "qr,all,bm25"]
     local = evaluated(*args, "--out", tmp_path / "local")
-    monkeypatch.setattr("qr_core.evaluation.lineup.attention_system", refuse)
+    monkeypatch.setattr("qr_core.evaluation.systems.attention.attention_ranker", refuse)
     pooled = evaluated(*args, "--out", tmp_path / "ray", "--engine", "ray", "--workers", "2")
     assert timeless(pooled["systems"]) == timeless(local["systems"])
     assert timeless(pooled["differences"]) == timeless(local["differences"])

@@ -1,7 +1,4 @@
-"""Answering: a generator answers from the documents that a system ranked first; what came of it; and accuracy.
-
-Knows nothing of how documents were scored, where the work came from, or how a run goes on after a failure.
-"""
+"""Answering: a generator answers from the documents that a system ranked first; what came of it; and accuracy."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from qr_core.display.wording import titled
 from qr_core.errors import InputError
 from qr_core.evaluation.answers.judging import Judge, read_label, spoken
 from qr_core.evaluation.metrics import summary
-from qr_core.evaluation.work import Expected, Pool
+from qr_core.evaluation.work import CandidateSet, Expected
 from qr_core.generation import INSTRUCTION, Generator
 from qr_core.types import Document
 
@@ -60,8 +57,8 @@ class Outcome:
         return cls(**{name: data[name] for name in kinds})
 
 
-def selected(pool: Pool, scores: Sequence[float] | None, top_k: int) -> list[Document]:
-    """The `top_k` documents with the highest scores, ties by position, in the pool's order; all without scores.
+def selected(candidates: CandidateSet, scores: Sequence[float] | None, top_k: int) -> list[Document]:
+    """The `top_k` documents with the highest scores, ties by position, in the set's order; all without scores.
 
     Raises
     ------
@@ -69,17 +66,17 @@ def selected(pool: Pool, scores: Sequence[float] | None, top_k: int) -> list[Doc
         When there is not one score for each document, or `top_k` is not a whole number from 1.
     """
     if scores is None:
-        return list(pool.documents)
+        return list(candidates.documents)
     check_whole_number("top_k", top_k)
-    if len(scores) != len(pool.documents):
-        raise InputError(f"query {pool.query_id}: {len(scores)} scores for {len(pool.documents)} documents")
+    if len(scores) != len(candidates.documents):
+        raise InputError(f"query {candidates.query_id}: {len(scores)} scores for {len(candidates.documents)} documents")
     ranked = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
-    return [pool.documents[place] for place in sorted(ranked[:top_k])]
+    return [candidates.documents[place] for place in sorted(ranked[:top_k])]
 
 
 def answer_question(
     generator: Generator,
-    pool: Pool,
+    candidates: CandidateSet,
     scores: Sequence[float] | None,
     expected: Expected,
     top_k: int,
@@ -92,7 +89,7 @@ def answer_question(
     Parameters
     ----------
     scores : sequence of float, optional
-        One for each document of the pool. Without them the generator reads all documents.
+        One for each candidate. Without them the generator reads all documents.
 
     Raises
     ------
@@ -104,7 +101,7 @@ def answer_question(
     instruction = INSTRUCTION
     if expected.labels:
         instruction = f"Decide from the text. Reply with one of these and nothing else: {', '.join(expected.labels)}."
-    parts = [titled(d.title, d.text) for d in selected(pool, scores, top_k)]
+    parts = [titled(document.title, document.text) for document in selected(candidates, scores, top_k)]
     return generator.generate("\n\n".join([instruction, *parts, f"Question: {expected.question}"]), max_new_tokens)
 
 

@@ -1,8 +1,6 @@
-"""Judging: whether a reply is right, told by the label that it names or by a model that is asked.
+"""Judging: whether a reply is right, by the label that it names or by a model that is asked.
 
 The built-in prompts are this project's own: accuracies judged with others, such as LongMemEval's, do not compare.
-
-Knows nothing of how a reply came about or of what verdicts are counted for.
 """
 
 from __future__ import annotations

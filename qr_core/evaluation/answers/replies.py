@@ -1,7 +1,7 @@
 """Replies: a generator answers every question from what a system ranked first, then a judge reads what it said.
 
 Both go on where an earlier run stopped, each for itself: a judge that fails costs no reply, and another judge can read
-the same replies. Knows nothing of how documents were ranked or of how results are shown.
+the same replies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from qr_core.evaluation.answers.judging import Judge
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.provenance import digest
 from qr_core.evaluation.runner import Found, latency, run
-from qr_core.evaluation.work import Expected, Pool, Work
+from qr_core.evaluation.work import CandidateSet, Expected, Work
 from qr_core.generation import Generator
 
 Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
@@ -26,7 +26,7 @@ Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 @dataclass(frozen=True)
 class Answering:
-    """How questions are answered: by whom, from how many documents, and who tells whether a reply is right."""
+    """How questions are answered: by whom, from how many documents, and who decides whether a reply is right."""
 
     generator: Generator
     judge: Judge | None
@@ -74,32 +74,33 @@ def answer(
     InputError
         When the folder holds replies to other questions, or by another generator.
     """
-    put = {pool.query_id: work.expected[pool.query_id] for pool in work.pools if pool.query_id in work.expected}
-    asked = [pool for pool in work.pools if pool.query_id in put and (scores is None or pool.query_id in scores)]
+    ids = [one.query_id for one in work.candidate_sets]
+    put = {query: work.expected[query] for query in ids if query in work.expected}
+    known = put if scores is None else put.keys() & scores.keys()
+    asked = [one for one in work.candidate_sets if one.query_id in known]
 
-    def reply(pools: Sequence[Pool]) -> Iterable[dict[str, Any]]:
-        for pool in pools:
-            ranked = None if scores is None else scores[pool.query_id]
-            wanted = put[pool.query_id]
+    def reply(sets: Sequence[CandidateSet]) -> Iterable[dict[str, Any]]:
+        for one in sets:
+            ranked = None if scores is None else scores[one.query_id]
             most, room = answering.top_k, answering.max_new_tokens
-            yield {"reply": answer_question(answering.generator, pool, ranked, wanted, most, room)}
+            yield {"reply": answer_question(answering.generator, one, ranked, put[one.query_id], most, room)}
 
     questions = digest([(key, wanted.question, wanted.labels) for key, wanted in put.items()])
     journal = Journal(folder, {**job, "questions": questions, **answering.asked()})
     with track(f"{name}: answers", len(asked)) as step:
         replies = run(reply, asked, journal, step)
-    judged = [pool for pool in asked if pool.query_id in replies.records]
-    said = {pool.query_id: str(replies.records[pool.query_id]["reply"]) for pool in judged}
+    judged = [one for one in asked if one.query_id in replies.records]
+    said = {one.query_id: str(replies.records[one.query_id]["reply"]) for one in judged}
     verdicts = _judged(name, judged, said, put, answering.judge, folder, track)
     outcomes = {key: Outcome.from_dict(record) for key, record in verdicts.records.items()}
     failures = {**replies.failures, **verdicts.failures}
-    told = {"failures": failures, "untried": replies.untried + verdicts.untried}
-    return {**accuracy(outcomes, put, seed), **latency(replies), **told}
+    more = {"failures": failures, "untried": replies.untried + verdicts.untried}
+    return {**accuracy(outcomes, put, seed), **latency(replies), **more}
 
 
 def _judged(
     name: str,
-    pools: Sequence[Pool],
+    sets: Sequence[CandidateSet],
     said: Mapping[str, str],
     expected: Mapping[str, Expected],
     judge: Judge | None,
@@ -109,15 +110,15 @@ def _judged(
     """An outcome for each reply; only a judge's verdicts are worth keeping."""
     judged = {key: digest([reply, asdict(expected[key])]) for key, reply in said.items()}
 
-    def verdict(pools: Sequence[Pool]) -> Iterable[dict[str, Any]]:
-        for pool in pools:
-            key = pool.query_id
+    def verdict(sets: Sequence[CandidateSet]) -> Iterable[dict[str, Any]]:
+        for one in sets:
+            key = one.query_id
             yield {**outcome_of(said[key], expected[key], judge).to_dict(), "judged": judged[key]}
 
     if judge is None:
-        return run(verdict, pools, Journal(None, {}))
+        return run(verdict, sets, Journal(None, {}))
     journal = Journal(None if folder is None else folder / "verdicts", judge.record())
     # A reply may have been made again, and a right answer corrected, since it was judged.
     journal.forget(key for key, record in journal.records.items() if record.get("judged") != judged.get(key))
-    with track(f"{name}: verdicts", len(pools)) as step:
-        return run(verdict, pools, journal, step)
+    with track(f"{name}: verdicts", len(sets)) as step:
+        return run(verdict, sets, journal, step)

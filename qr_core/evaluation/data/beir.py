@@ -4,7 +4,7 @@
     queries.jsonl     {"_id", "text"}
     qrels/test.tsv    query-id, corpus-id, score, tab-separated, with a header line
 
-Each may end in `.gz`. Knows nothing of scorers or metrics.
+Each may end in `.gz`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from qr_core.errors import InputError
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.systems.bm25 import Bm25
+from qr_core.evaluation.work import CandidateSet, Request, Work
 from qr_core.files.inputs import json_lines, read_text
 from qr_core.types import Document
 
@@ -31,6 +33,8 @@ class BeirSet:
     qrels: Mapping[str, Mapping[str, int]]
 
 
+BM25_DEPTH = 100
+"""Candidates by BM25 where neither a run nor a depth is given."""
 _GRADE = re.compile(r"^\s*-?[0-9]{1,6}\s*$")
 
 
@@ -101,15 +105,17 @@ def read_candidates(path: Path) -> dict[str, list[str]]:
     return {query: [key for _, key in sorted(rows)] for query, rows in ranked.items()}
 
 
-def pools_from_candidates(data: BeirSet, candidates: Mapping[str, Sequence[str]], depth: int | None) -> list[Pool]:
-    """A pool per judged query, with its first `depth` candidates.
+def sets_from_candidates(
+    data: BeirSet, candidates: Mapping[str, Sequence[str]], depth: int | None
+) -> list[CandidateSet]:
+    """A candidate set per judged query, with its first `depth` candidates.
 
     Raises
     ------
     InputError
         When a judged query has no candidates, or a candidate is not in the corpus.
     """
-    pools, whole = [], tuple(data.corpus.values())
+    sets, whole = [], tuple(data.corpus.values())
     for query_id in data.qrels:
         if query_id not in candidates or query_id not in data.queries:
             what = "candidates" if query_id in data.queries else "text"
@@ -118,23 +124,23 @@ def pools_from_candidates(data: BeirSet, candidates: Mapping[str, Sequence[str]]
         unknown = [key for key in keys if key not in data.corpus]
         if unknown:
             raise InputError(f"candidate {unknown[0]} of query {query_id} is not in the corpus")
-        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys), whole))
-    return pools
+        sets.append(CandidateSet(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys), whole))
+    return sets
 
 
-def pools_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[Pool], int]:
-    """Pools of `size` documents that share the answer's title, drawn and shuffled with `seed`.
+def sets_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[CandidateSet], int]:
+    """Sets of `size` documents that share the answer's title, drawn and shuffled with `seed`.
 
     Returns
     -------
-    tuple of (list of Pool, int)
-        The pools, and how many judged queries were left out because their title has fewer documents.
+    tuple of (list of CandidateSet, int)
+        The sets, and how many judged queries were left out because their title has fewer documents.
     """
     by_title: dict[str | None, list[str]] = defaultdict(list)
     for key, document in data.corpus.items():
         by_title[document.title].append(key)
     rng = random.Random(seed)
-    pools, left_out, whole = [], 0, tuple(data.corpus.values())
+    sets, left_out, whole = [], 0, tuple(data.corpus.values())
     for query_id, judged in data.qrels.items():
         absent = [key for key in judged if key not in data.corpus]
         if query_id not in data.queries or absent:
@@ -147,5 +153,51 @@ def pools_by_title(data: BeirSet, size: int, seed: int) -> tuple[list[Pool], int
             continue
         keys = golds + rng.sample(others, max(0, size - len(golds)))
         rng.shuffle(keys)
-        pools.append(Pool(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys), whole))
-    return pools, left_out
+        sets.append(CandidateSet(query_id, data.queries[query_id], tuple(data.corpus[key] for key in keys), whole))
+    return sets, left_out
+
+
+def bm25_candidates(data: BeirSet, depth: int) -> dict[str, list[str]]:
+    """The best `depth` documents of the whole corpus for each judged query, best first; equal ones in corpus order."""
+    keys = list(data.corpus)
+    index = Bm25([data.corpus[key] for key in keys])
+    found = {}
+    for query_id in data.qrels:
+        if query_id in data.queries:
+            scores = index.scores(data.queries[query_id])
+            best = sorted(range(len(keys)), key=lambda n, scores=scores: -scores[n])[:depth]  # type: ignore[misc]
+            found[query_id] = [keys[n] for n in best]
+    return found
+
+
+def beir_work(request: Request) -> Work:
+    """A collection's judged queries, with candidates from a run, from documents of one title, or from BM25.
+
+    Raises
+    ------
+    InputError
+        When a file is malformed, or both a run and a title's documents are asked for.
+    """
+    options, collection = request.options, read_beir(request.path)
+    if options.candidates is not None and options.candidates_by_title is not None:
+        raise InputError("pass either --candidates or --candidates-by-title")
+    if options.max_words is not None:
+        shortened = {key: _shortened(document, options.max_words) for key, document in collection.corpus.items()}
+        collection = replace(collection, corpus=shortened)
+    if options.candidates_by_title is not None:
+        size = options.candidates_by_title
+        sets, left_out = sets_by_title(collection, size, options.seed)
+        note = f"{left_out} queries left out: fewer than {size} documents share their answer's title"
+        return Work(sets, collection.qrels, notes=(note,) if left_out else ())
+    if options.candidates is not None:
+        ranked = read_candidates(options.candidates)
+        return Work(sets_from_candidates(collection, ranked, options.depth), collection.qrels)
+    depth = options.depth or BM25_DEPTH
+    sets = sets_from_candidates(collection, bm25_candidates(collection, depth), depth)
+    return Work(sets, collection.qrels, notes=(f"candidates: the first {depth} by BM25 of the whole corpus",))
+
+
+def _shortened(document: Document, words: int) -> Document:
+    """A document's first words; words are what blanks separate."""
+    ends = [found.end() for found in islice(re.finditer(r"\S+", document.text), words + 1)]
+    return document if len(ends) <= words else replace(document, text=document.text[: ends[words - 1]])

@@ -4,7 +4,7 @@
                 "gt_docs", "kind"}]
     one file    the same claims, each with the "paragraphs" of its book
 
-Chapters are the documents; `longcontext` reads the files. Knows nothing of scorers or metrics.
+Chapters are the documents; `longcontext` reads the files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from qr_core.errors import InputError
 from qr_core.evaluation.data.longcontext import LAYOUTS, Question, read_questions
 from qr_core.evaluation.data.rows import text_of
-from qr_core.evaluation.work import Expected, Pool, Work
+from qr_core.evaluation.work import CandidateSet, Expected, Work
 
 LABELS = ("true", "false")
 ASKED = "Is this claim about the text true or false? Answer with one word, True or False.\nClaim: "
@@ -35,7 +35,7 @@ def read_clipper(path: Path, with_false: bool) -> Work:
     InputError
         Naming the file and the entry at fault.
     """
-    pools: list[Pool] = []
+    sets: list[CandidateSet] = []
     qrels: dict[str, dict[str, int]] = {}
     expected: dict[str, Expected] = {}
     for found in read_questions(path, [layout for layout in LAYOUTS if layout[2] == "book"]):
@@ -43,21 +43,21 @@ def read_clipper(path: Path, with_false: bool) -> Work:
             asked = _asked(found, with_false)
         except InputError as error:
             raise InputError(f"{found.where}: {error}") from error
-        for pool, wanted in asked:
-            if pool.query_id in expected:
-                raise InputError(f"{found.where}: claim {pool.query_id!r} stands twice: rename one")
-            pools.append(pool)
-            expected[pool.query_id] = wanted
-        qrels[found.pool.query_id] = dict.fromkeys(found.gold, 1)
-    if not pools:
+        for candidates, wanted in asked:
+            if candidates.query_id in expected:
+                raise InputError(f"{found.where}: claim {candidates.query_id!r} stands twice: rename one")
+            sets.append(candidates)
+            expected[candidates.query_id] = wanted
+        qrels[found.candidates.query_id] = dict.fromkeys(found.gold, 1)
+    if not sets:
         raise InputError(f"{path} holds no claims")
     notes = ("rankings are measured on true claims only",) if with_false else ()
-    return Work(pools, qrels, expected, notes)
+    return Work(sets, qrels, expected, notes)
 
 
-def _asked(found: Question, with_false: bool) -> list[tuple[Pool, Expected]]:
+def _asked(found: Question, with_false: bool) -> list[tuple[CandidateSet, Expected]]:
     """The true claim and, where it is wanted, its twin."""
-    true, kind = found.pool, found.row.get("kind", "")
+    true, kind = found.candidates, found.row.get("kind", "")
     if not isinstance(kind, str):
         raise InputError("'kind' must be a string")
     chapters = [document.id for document in true.documents]
@@ -65,5 +65,7 @@ def _asked(found: Question, with_false: bool) -> list[tuple[Pool, Expected]]:
         raise InputError("two chapters of its book have the same 'idx': number them apart")
     claims = [(true, "true")]
     if with_false:
-        claims.append((Pool(f"{true.query_id}/false", text_of(found.row, "question_false"), true.documents), "false"))
-    return [(pool, Expected(f"{ASKED}{pool.query}", answer, kind, LABELS, true.query_id)) for pool, answer in claims]
+        claims.append(
+            (CandidateSet(f"{true.query_id}/false", text_of(found.row, "question_false"), true.documents), "false")
+        )
+    return [(claim, Expected(f"{ASKED}{claim.query}", answer, kind, LABELS, true.query_id)) for claim, answer in claims]

@@ -6,7 +6,7 @@
     a folder    a BEIR set, with a candidates run; or books and meetings, as `longcontext` reads them
 
 Each file may end in `.gz`. What is wrong with one example is reported and costs that example alone; a file that cannot
-be read at all is an error. Knows nothing of models or criteria.
+be read at all is an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_examples(
     candidates : Path, optional
         For a BEIR folder: a TREC run or JSON lines, see `beir.read_candidates`.
     depth : int, optional
-        Use only the first so many candidates.
+        Use at most this many candidates, the first ones.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def read_examples(
     if not path.is_dir() and path.name.removesuffix(".gz").endswith(".jsonl"):
         return _from_lines(path)
     problems: dict[str, str] = {}
-    pools, qrels = read_long_contexts(path, problems)
+    sets, qrels = read_long_contexts(path, problems)
     examples = []
-    for pool in pools:
-        place = {str(document.id): number for number, document in enumerate(pool.documents)}
-        gold = tuple(sorted(place[key] for key in qrels[pool.query_id]))
-        examples.append(Example(pool.query_id, pool.query, pool.documents, gold))
+    for found in sets:
+        place = {str(document.id): number for number, document in enumerate(found.documents)}
+        gold = tuple(sorted(place[key] for key in qrels[found.query_id]))
+        examples.append(Example(found.query_id, found.query, found.documents, gold))
     return examples, problems
 
 

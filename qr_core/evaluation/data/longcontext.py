@@ -3,7 +3,7 @@
     one file     [{"idx", "question", "paragraphs": [{"idx", "title", "paragraph_text"}], "gt_docs": [idx, ...]}]
     a folder     books.json + claims.json, or meetings.json + queries.json: contexts by name, questions that name one
 
-Each may end in `.gz`. Knows nothing of scorers or metrics.
+Each may end in `.gz`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from qr_core.errors import InputError
 from qr_core.evaluation.data.rows import as_id, id_of, read_list, title_of
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.work import CandidateSet
 from qr_core.types import Document
 
 LAYOUTS = (("books.json", "claims.json", "book"), ("meetings.json", "queries.json", "meeting"))
@@ -28,7 +28,7 @@ class Question:
 
     Attributes
     ----------
-    pool : Pool
+    candidates : CandidateSet
     gold : tuple of str
         Ids of the paragraphs that answer, at least one.
     row : mapping
@@ -37,7 +37,7 @@ class Question:
         File and entry, for errors.
     """
 
-    pool: Pool
+    candidates: CandidateSet
     gold: tuple[str, ...]
     row: Mapping[str, Any]
     where: str
@@ -45,11 +45,11 @@ class Question:
 
 def read_long_contexts(
     path: Path, problems: dict[str, str] | None = None
-) -> tuple[list[Pool], dict[str, dict[str, int]]]:
-    """Pools and judgements; see `read_questions`."""
+) -> tuple[list[CandidateSet], dict[str, dict[str, int]]]:
+    """Candidate sets and judgements; see `read_questions`."""
     questions = read_questions(path, problems=problems)
-    qrels = {question.pool.query_id: dict.fromkeys(question.gold, 1) for question in questions}
-    return [question.pool for question in questions], qrels
+    qrels = {question.candidates.query_id: dict.fromkeys(question.gold, 1) for question in questions}
+    return [question.candidates for question in questions], qrels
 
 
 def read_questions(
@@ -98,9 +98,9 @@ def read_questions(
                 raise InputError(f"{where}: {error}") from error
             problems[f"{query_id} (entry {number})" if query_id in found else query_id] = str(error)
             continue
-        found[query_id] = Question(Pool(query_id, query, documents[name]), tuple(golds), row, where)
+        found[query_id] = Question(CandidateSet(query_id, query, documents[name]), tuple(golds), row, where)
     places = {id(shared): number for number, shared in enumerate(order.values())}
-    return sorted(found.values(), key=lambda question: places[id(question.pool.documents)])
+    return sorted(found.values(), key=lambda question: places[id(question.candidates.documents)])
 
 
 def _question(row: Mapping[str, Any], documents: tuple[Document, ...]) -> tuple[str, list[str]]:

@@ -3,8 +3,8 @@
     [{"question_id", "question_type", "question", "question_date", "answer", "answer_session_ids",
       "haystack_session_ids", "haystack_dates", "haystack_sessions": [[{"role", "content"}, ...], ...]}, ...]
 
-Sessions are the documents. Knows nothing of scorers or metrics, nor which turns of a session hold the answer: a system
-that was shown that mark would read the answer off it.
+Sessions are the documents. The mark on the turns that hold the answer is not read: a system that was shown it would
+read the answer off it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from qr_core.errors import InputError
 from qr_core.evaluation.data.rows import as_id, grouped, id_of, list_of, read_rows, text_of
-from qr_core.evaluation.work import Expected, Pool, Work
+from qr_core.evaluation.work import CandidateSet, Expected, Work
 from qr_core.types import Document
 
 ABSTENTION = "_abs"
@@ -36,7 +36,7 @@ def read_longmemeval(path: Path) -> Work:
     InputError
         Naming the file and the entry at fault.
     """
-    pools: list[Pool] = []
+    sets: list[CandidateSet] = []
     qrels: dict[str, dict[str, int]] = {}
     expected: dict[str, Expected] = {}
     for where, row in read_rows(path):
@@ -52,12 +52,12 @@ def read_longmemeval(path: Path) -> Work:
             expected[query_id] = Expected(asked, id_of(row, "answer"), kind, abstain=abstain)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        pools.append(Pool(query_id, question, tuple(document for _, document in sessions)))
+        sets.append(CandidateSet(query_id, question, tuple(document for _, document in sessions)))
         if not abstain:
             qrels[query_id] = dict.fromkeys(gold, 1)
-    left = len(pools) - len(qrels)
+    left = len(sets) - len(qrels)
     notes = (f"{left} abstention questions are asked, but have no ranking to measure",)
-    return Work(grouped(pools), qrels, expected, notes if left else ())
+    return Work(grouped(sets), qrels, expected, notes if left else ())
 
 
 def _sessions(row: Mapping[str, Any]) -> list[tuple[str, Document]]:

@@ -8,7 +8,7 @@
                         "paragraphs": [{"title", "paragraph_text", "is_supporting"}, ...]}
 
 A JSON list or JSON lines; `paragraphs` or `context` tells which of them an entry is. Passages are known by their place,
-since titles may repeat. Knows nothing of scorers or metrics, nor which sentences of a passage support the answer.
+since titles may repeat. Which sentences of a passage support the answer is not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from qr_core.errors import InputError
 from qr_core.evaluation.data.rows import as_id, grouped, id_of, list_of, read_rows, text_of, title_of
-from qr_core.evaluation.work import Expected, Pool, Work
+from qr_core.evaluation.work import CandidateSet, Expected, Work
 from qr_core.types import Document
 
 NOT_SAID = "The passages do not say."
@@ -41,7 +41,7 @@ def read_multihop(path: Path) -> Work:
     InputError
         Naming the file and the entry at fault, such as one of a test set, which has no supporting passages.
     """
-    pools: list[Pool] = []
+    sets: list[CandidateSet] = []
     qrels: dict[str, dict[str, int]] = {}
     expected: dict[str, Expected] = {}
     for where, row in read_rows(path):
@@ -53,13 +53,13 @@ def read_multihop(path: Path) -> Work:
                 raise InputError(f"question {query_id!r} stands twice: keep one")
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        pools.append(Pool(query_id, wanted.question, documents))
+        sets.append(CandidateSet(query_id, wanted.question, documents))
         expected[query_id] = wanted
         if not wanted.abstain:
             qrels[query_id] = {str(place): 1 for place in gold}
-    left = len(pools) - len(qrels)
+    left = len(sets) - len(qrels)
     notes = (f"{left} questions are marked unanswerable: they are asked, but have no ranking to measure",)
-    return Work(grouped(pools), qrels, expected, notes if left else ())
+    return Work(grouped(sets), qrels, expected, notes if left else ())
 
 
 def _read(row: Mapping[str, Any]) -> tuple[tuple[Document, ...], list[int], Expected]:

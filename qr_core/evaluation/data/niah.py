@@ -1,6 +1,6 @@
 """Needle in a haystack as a ranking: texts of several lengths, a sentence at several depths, passages to rank.
 
-Knows nothing of models or metrics: texts are measured by a function that the caller hands in.
+Texts are measured by a function that the caller hands in.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ from functools import cache
 from typing import Any
 
 from qr_core.checks import check_whole_number
-from qr_core.detection.needles import Hidden, Needle, hide
+from qr_core.detection.needles import NEEDLES, Hidden, Needle, default_haystack, hide, read_needles
 from qr_core.errors import InputError
-from qr_core.evaluation.work import Expected, Pool, Work
+from qr_core.evaluation.work import CandidateSet, Expected, Request, Work
+from qr_core.files.inputs import read_text
 from qr_core.text.chunking import passages, units
 from qr_core.text.pruning import Count
 from qr_core.types import Document
 
 
+def niah_work(request: Request) -> Work:
+    """The grid that the options describe, in the text that the data names, by default the demo's articles."""
+    options = request.options
+    haystack = default_haystack() if options.data is None else read_text(options.data)
+    needles = NEEDLES if options.needles is None else read_needles(options.needles)
+    return needle_grid(haystack, needles, options.lengths, options.depths, request.count)
+
+
 def needle_grid(
     haystack: str, needles: Sequence[Needle], lengths: Sequence[int], depths: Sequence[float], count: Count
-) -> tuple[Work, dict[str, tuple[int, float]]]:
+) -> Work:
     """Each needle at each depth of a text of each length, cut into passages of about 100 words.
 
     The passage that holds the needle is the only gold: a passage that begins within the needle begins after it
@@ -41,8 +50,8 @@ def needle_grid(
 
     Returns
     -------
-    tuple of (Work, dict of str to (int, float))
-        Queries called `n<needle>-l<length>-d<depth>`, and the length and depth of each.
+    Work
+        Queries called `n<needle>-l<length>-d<depth>`; `Work.grid` has the length and depth of each.
 
     Raises
     ------
@@ -51,7 +60,7 @@ def needle_grid(
     """
     _check(haystack, needles, lengths, depths)
     counted = cache(count)
-    pools: list[Pool] = []
+    sets: list[CandidateSet] = []
     qrels: dict[str, dict[str, int]] = {}
     expected: dict[str, Expected] = {}
     cells: dict[str, tuple[int, float]] = {}
@@ -64,13 +73,13 @@ def needle_grid(
                 if query_id in cells:
                     raise InputError(f"length {length} at depth {depth:g} is asked for twice: name each once")
                 documents, gold = _documents(hide(haystack, needle, depth, length, counted))
-                pools.append(Pool(query_id, needle.question, documents))
+                sets.append(CandidateSet(query_id, needle.question, documents))
                 qrels[query_id] = {gold: 1}
                 expected[query_id] = Expected(needle.question, needle.answer, f"{length} tokens")
                 cells[query_id] = (length, depth)
                 if len(documents) == 1:
                     single.add(length)
-    return Work(pools, qrels, expected, _notes(haystack, needles, lengths, single, counted)), cells
+    return Work(sets, qrels, expected, _notes(haystack, needles, lengths, single, counted), cells)
 
 
 def _documents(hidden: Hidden) -> tuple[tuple[Document, ...], str]:

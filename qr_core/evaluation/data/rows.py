@@ -4,7 +4,6 @@
     {...}            JSON lines, one object each
 
 Either may end in `.gz`. What a field holds is named by its type only, never printed before it is known to be short.
-Knows nothing of what the fields mean.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.work import CandidateSet
 from qr_core.files.inputs import json_lines, read_text
 from qr_core.types import Document
 
@@ -111,10 +110,10 @@ def _kind(value: object) -> str:
     return f"it is of type {type(value).__name__}"
 
 
-def grouped(pools: Sequence[Pool]) -> list[Pool]:
-    """Pools over equal documents made to share one tuple and to follow each other, by first appearance."""
-    groups: dict[tuple[Document, ...], list[Pool]] = {}
-    for pool in pools:
-        group = groups.setdefault(pool.documents, [])
-        group.append(replace(pool, documents=group[0].documents) if group else pool)
-    return [pool for group in groups.values() for pool in group]
+def grouped(sets: Sequence[CandidateSet]) -> list[CandidateSet]:
+    """Candidate sets over equal documents made to share one tuple and to follow each other, by first appearance."""
+    groups: dict[tuple[Document, ...], list[CandidateSet]] = {}
+    for given in sets:
+        group = groups.setdefault(given.documents, [])
+        group.append(replace(given, documents=group[0].documents) if group else given)
+    return [given for group in groups.values() for given in group]

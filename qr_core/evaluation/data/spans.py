@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import InputError
-from qr_core.evaluation.systems.rankers import System
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.systems.entry import Entry, Ranker
+from qr_core.evaluation.work import CandidateSet, Handle, Request, Work
 from qr_core.files.inputs import read_text
 from qr_core.scorer import QRScorer
 from qr_core.text.chunking import units
@@ -72,28 +73,34 @@ def read_spans(path: Path) -> list[Corpus]:
 
 
 def attention_pruner(scorer: QRScorer) -> Pruner:
-    """Rank sentences with `scorer`, which reads each corpus once."""
+    """Rank sentences with `scorer`, which encodes each corpus once."""
 
     def run(corpus: Corpus, queries: Sequence[str]) -> Iterable[list[Candidate]]:
-        cache = ReadCache()
+        kept = ReadCache()
         for query in queries:
-            yield scorer.score_units(query, corpus.text, cache=cache)[0]
+            yield scorer.score_units(query, corpus.text, cache=kept)[0]
 
     return run
 
 
-def ranking_pruner(system: System) -> Pruner:
-    """Rank sentences as documents of their own, with a system that ranks documents."""
+def ranking_pruner(make: Callable[[], Ranker]) -> Pruner:
+    """Rank sentences as documents of their own, with what `make` makes at the first call."""
+    made = cache(make)
 
     def run(corpus: Corpus, queries: Sequence[str]) -> Iterable[list[Candidate]]:
         parts = units(corpus.text, "sentence")
         documents = tuple(Document(corpus.text[p.start : p.end], id=str(i)) for i, p in enumerate(parts))
-        pools = [Pool(str(n), query, documents) for n, query in enumerate(queries)]
-        for scores in system(pools):
+        sets = [CandidateSet(str(n), query, documents) for n, query in enumerate(queries)]
+        for scores in made()(sets):
             ranked = sorted(range(len(parts)), key=lambda i: (-scores[i], i))
             yield [Candidate(0, parts[i].start, parts[i].end, scores[i], 0.0) for i in ranked]
 
     return run
+
+
+def pruner_of(entry: Entry) -> Pruner:
+    """How a system of the line-up ranks sentences."""
+    return ranking_pruner(entry.ranker) if entry.scorer is None else attention_pruner(entry.scorer)
 
 
 def measure(
@@ -111,34 +118,27 @@ def measure(
     }
 
 
-def span_pools(corpora: Sequence[Corpus]) -> tuple[list[Pool], dict[str, tuple[Corpus, Gold]]]:
-    """A pool per question, over its whole text, and by query id what is relevant there."""
-    pools, golds = [], {}
-    for corpus in corpora:
+def span_work(request: Request) -> Work:
+    """A candidate set per question, whose one document is its whole text; what counts is the spans that are kept."""
+    sets: list[CandidateSet] = []
+    golds: dict[str, tuple[Corpus, Gold]] = {}
+    for corpus in read_spans(request.path):
         documents = (Document(corpus.text, id=corpus.name),)
         for number, (question, gold) in enumerate(corpus.questions):
-            pools.append(Pool(f"{corpus.name}-{number}", question, documents))
-            golds[pools[-1].query_id] = (corpus, gold)
-    return pools, golds
+            sets.append(CandidateSet(f"{corpus.name}-{number}", question, documents))
+            golds[sets[-1].query_id] = (corpus, gold)
+    judgements = {key: gold for key, (_, gold) in golds.items()}
+    return Work(sets, measured=lambda entry: measured(pruner_of(entry), golds), judgements=judgements)
 
 
-def measured(pruner: Pruner, golds: Mapping[str, tuple[Corpus, Gold]]) -> Callable[[Sequence[Pool]], Iterable[Any]]:
+def measured(pruner: Pruner, golds: Mapping[str, tuple[Corpus, Gold]]) -> Handle:
     """Every measure at every budget, for the questions about one text."""
 
-    def handle(pools: Sequence[Pool]) -> Iterable[Any]:
-        corpus, _ = golds[pools[0].query_id]
-        for pool, ranked in zip(pools, pruner(corpus, [pool.query for pool in pools]), strict=True):
-            gold = golds[pool.query_id][1]
+    def handle(sets: Sequence[CandidateSet]) -> Iterable[dict[str, Any]]:
+        corpus, _ = golds[sets[0].query_id]
+        for asked, ranked in zip(sets, pruner(corpus, [asked.query for asked in sets]), strict=True):
+            gold = golds[asked.query_id][1]
             found = {budget: measure(corpus, gold, ranked, budget) for budget in BUDGETS}
             yield {"values": {f"{m}@{budget}": found[budget][m] for budget in BUDGETS for m in MEASURES}}
 
     return handle
-
-
-def limited(corpora: Sequence[Corpus], limit: int | None, rng: Any) -> list[Corpus]:
-    """At most `limit` questions, drawn over all corpora."""
-    everything = [(n, question) for n, corpus in enumerate(corpora) for question in corpus.questions]
-    if limit is not None and limit < len(everything):
-        everything = sorted(rng.sample(everything, limit), key=lambda pair: pair[0])
-    kept = [replace(c, questions=tuple(q for n, q in everything if n == number)) for number, c in enumerate(corpora)]
-    return [corpus for corpus in kept if corpus.questions]

@@ -1,7 +1,4 @@
-"""Plots of an evaluation, as PNG: quality with intervals, quality against time, and needle grids.
-
-Knows nothing of how the numbers came about, nor of files.
-"""
+"""Plots of an evaluation, as PNG: quality with intervals, quality against time, and needle grids."""
 
 from __future__ import annotations
 

@@ -1,19 +1,21 @@
 """BM25, as a baseline and to find candidates: English stop words removed, Snowball stemmer, title and text joined.
 
-bm25s in Lucene's form, k1 1.2, b 0.75. Knows nothing of queries' judgements.
+bm25s in Lucene's form, k1 1.2, b 0.75.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qr_core.evaluation.data.beir import BeirSet
+from qr_core.evaluation.options import EvaluationOptions
+from qr_core.evaluation.systems.entry import Entry, Ranker
+from qr_core.evaluation.work import CandidateSet
 from qr_core.types import Document
 
 
@@ -69,14 +71,34 @@ class Bm25:
         return self._index.get_scores(known) if known else np.zeros(self._count, np.float32)
 
 
-def candidates(data: BeirSet, depth: int) -> dict[str, list[str]]:
-    """The best `depth` documents of the whole corpus for each judged query, best first; equal ones in corpus order."""
-    keys = list(data.corpus)
-    index = Bm25([data.corpus[key] for key in keys])
-    found = {}
-    for query_id in data.qrels:
-        if query_id in data.queries:
-            scores = index.scores(data.queries[query_id])
-            best = sorted(range(len(keys)), key=lambda n, scores=scores: -scores[n])[:depth]  # type: ignore[misc]
-            found[query_id] = [keys[n] for n in best]
-    return found
+def bm25_ranker(whole: bool = False) -> Ranker:
+    """Rank with an index over each group of candidates; it is made again only when they change.
+
+    Parameters
+    ----------
+    whole : bool
+        Word statistics come from the whole collection where it is known, not from the candidates alone.
+    """
+    indexed: tuple[Document, ...] = ()
+    index = Bm25(indexed)
+    places: dict[int, int] = {}
+
+    def rank(sets: Sequence[CandidateSet]) -> Iterable[list[float]]:
+        nonlocal indexed, index, places
+        documents = sets[0].documents
+        wanted = (whole and sets[0].collection) or documents
+        if wanted is not indexed:
+            indexed, index = wanted, Bm25(wanted)
+            places = {id(document): place for place, document in enumerate(wanted)}
+        for candidates in sets:
+            scores = index.scores(candidates.query)
+            yield [scores[places[id(document)]] for document in documents]
+
+    return rank
+
+
+def bm25_entries(options: EvaluationOptions) -> list[Entry]:
+    """The one entry."""
+    whole = options.systems.bm25_whole
+    about = f"BM25, k1 1.2, b 0.75, statistics from {'the whole collection' if whole else 'the candidates'}"
+    return [Entry("bm25", {"model": about}, lambda: bm25_ranker(whole))]

@@ -1,27 +1,32 @@
 """Cross-encoders: models trained to score one query and one document read together.
 
-The strong baseline where one is at hand; sentence-transformers loads and runs it. Knows nothing of other documents of
-a pool: each score depends on its own document alone. Nor of metrics or files.
+The strong baseline where one is at hand; sentence-transformers loads and runs it. Each score depends on its own
+document alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from qr_core.checks import encodable
 from qr_core.display.wording import titled
 from qr_core.errors import ModelLoadError, NonFiniteError, reason_of
-from qr_core.evaluation.systems.rankers import System
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.options import EvaluationOptions
+from qr_core.evaluation.systems.entry import Entry, Ranker
+from qr_core.evaluation.work import CandidateSet
 from qr_core.model.loading import pick_device
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH = 32
 _HEADS = ("ForSequenceClassification", "ForCausalLM")
 """What the classes of models end with that can score as they are: by a trained head, or by the words yes and no."""
 
 
-def cross_encoder_system(model: str, device: str | None = None) -> System:
+def cross_encoder_ranker(model: str, device: str | torch.device | None = None) -> Ranker:
     """A cross-encoder's raw output, title and text joined.
 
     A pair longer than the model's limit is cut to it, from the end of the longer of the two (as a rule the document);
@@ -58,9 +63,8 @@ def cross_encoder_system(model: str, device: str | None = None) -> System:
             activation_fn=torch.nn.Identity(),
         )
     except Exception as error:  # OSError, ValueError and what else the libraries below have
-        reason = reason_of(error)
         raise ModelLoadError(
-            f"cannot load the cross-encoder {model}: {reason.rstrip('.')} "
+            f"cannot load the cross-encoder {model}: {reason_of(error).rstrip('.')} "
             "(pass its folder, or a hub id that is downloaded or can be: HF_HUB_OFFLINE forbids that)"
         ) from error
     classes = encoder.config.architectures or []
@@ -70,15 +74,21 @@ def cross_encoder_system(model: str, device: str | None = None) -> System:
     if encoder.num_labels != 1:
         raise ModelLoadError(f"{model} gives {encoder.num_labels} numbers for a pair: pass a cross-encoder with one")
 
-    def scores(pool: Pool) -> list[float]:
-        texts = [titled(d.title, d.text) for d in pool.documents]
-        pairs = [(encodable(pool.query), encodable(text)) for text in texts]
+    def scores(candidates: CandidateSet) -> list[float]:
+        query = encodable(candidates.query)
+        pairs = [(query, encodable(titled(d.title, d.text))) for d in candidates.documents]
         found = [float(score) for score in encoder.predict(pairs, batch_size=BATCH, show_progress_bar=False)]
         if not all(map(math.isfinite, found)):
             raise NonFiniteError(f"the cross-encoder {model} gave a score that is not finite: check its weights")
         return found
 
-    def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
-        return map(scores, pools)
+    def rank(sets: Sequence[CandidateSet]) -> Iterable[list[float]]:
+        return map(scores, sets)
 
-    return run
+    return rank
+
+
+def cross_encoder_entries(options: EvaluationOptions) -> list[Entry]:
+    """The one entry."""
+    model, device = str(options.systems.cross_encoder_model), options.scorer.device
+    return [Entry("cross-encoder", {"model": model}, lambda: cross_encoder_ranker(model, device))]

@@ -1,7 +1,4 @@
-"""Orders: the same candidates in several orders, and how much a ranking depends on the order.
-
-Knows nothing of which system ranks.
-"""
+"""Orders: the same candidates in several orders, and how much a ranking depends on the order."""
 
 from __future__ import annotations
 
@@ -13,27 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from qr_core.evaluation.systems.rankers import System
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.systems.entry import Ranker
+from qr_core.evaluation.work import CandidateSet
 
 PREFIX = "qr, order "
 """Names of the systems that differ in order alone begin so."""
 
 
-def reordered(system: System, seed: int) -> System:
-    """`system`, handed every list of candidates in another order; scores come back in the pool's own."""
+def reordered(ranker: Ranker, seed: int) -> Ranker:
+    """`ranker`, handed every list of candidates in another order; scores come back in the set's own."""
 
-    def run(pools: Sequence[Pool]) -> Iterable[list[float]]:
-        documents = pools[0].documents
-        places = random.Random(f"{seed}:{pools[0].query_id}").sample(range(len(documents)), len(documents))
+    def rank(sets: Sequence[CandidateSet]) -> Iterable[list[float]]:
+        documents = sets[0].documents
+        places = random.Random(f"{seed}:{sets[0].query_id}").sample(range(len(documents)), len(documents))
         shown = tuple(documents[place] for place in places)
-        for scores in system([replace(pool, documents=shown) for pool in pools]):
+        for scores in ranker([replace(candidates, documents=shown) for candidates in sets]):
             back = [0.0] * len(scores)
             for place, score in zip(places, scores, strict=True):
                 back[place] = score
             yield back
 
-    return run
+    return rank
 
 
 def sensitivity(

@@ -3,20 +3,20 @@
 Permutation generation with sliding windows is RankGPT's idea (Sun et al., arXiv 2304.09542): a window moves from the
 back of the list to its front, and what it finds best moves along. The QRHead paper's baseline RankGPT-Bubble is of
 this kind. The prompt here is this project's own, so figures are not the published system's.
-
-Knows nothing of how the generator works, of metrics or of files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from qr_core.checks import check_whole_number
 from qr_core.errors import ContextLengthError, InputError
-from qr_core.evaluation.work import Pool
-from qr_core.generation import Generator, LocalGenerator
+from qr_core.evaluation.options import EvaluationOptions
+from qr_core.evaluation.systems.entry import Entry
+from qr_core.evaluation.work import CandidateSet
+from qr_core.generation import Generator, LocalGenerator, generator_of
 from qr_core.types import Document
 
 WINDOW, STEP = 20, 10
@@ -73,7 +73,7 @@ class Settings:
 
 @dataclass
 class Counts:
-    """What a report must say about the replies, counted since the system was made.
+    """What a report must say about the replies, counted since the ranker was made.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class RankGPT:
-    """Ranks each pool with a generator, window after window. A `System`.
+    """Ranks each candidate set with a generator, window after window. A `Ranker`.
 
     Neighbouring windows share `window - step` places, so that many of the best passages reach the top of the list, in
     order, if the generator orders every window rightly. The list below them is only partly sorted.
@@ -108,18 +108,18 @@ class RankGPT:
     generator : Generator
     settings : Settings
     counts : Counts
-        What the replies were like, over all pools so far.
+        What the replies were like, over all candidate sets so far.
     """
 
     generator: Generator
     settings: Settings = Settings()
     counts: Counts = field(default_factory=Counts, init=False, compare=False)
 
-    def __call__(self, pools: Sequence[Pool]) -> Iterable[list[float]]:
-        """One list of scores per pool; a pool that fails raises when its turn comes, and the next can still follow."""
-        return map(self.scores, pools)
+    def __call__(self, sets: Sequence[CandidateSet]) -> Iterable[list[float]]:
+        """One list of scores per set; a set that fails raises when its turn comes, and the next can still follow."""
+        return map(self.scores, sets)
 
-    def scores(self, pool: Pool) -> list[float]:
+    def scores(self, candidates: CandidateSet) -> list[float]:
         """Places as scores: the best of n documents gets n, the last 1.
 
         Raises
@@ -130,10 +130,10 @@ class RankGPT:
             When a window of the shortest passages does not fit its context.
         """
         window, step = self.settings.window, self.settings.step
-        order = list(range(len(pool.documents)))
+        order = list(range(len(candidates.documents)))
         for start in window_starts(len(order), window, step):
             shown = order[start : start + window]
-            places = self._ordered(pool.query, [pool.documents[index] for index in shown])
+            places = self._ordered(candidates.query, [candidates.documents[index] for index in shown])
             order[start : start + window] = [shown[place] for place in places]
         scores = [0.0] * len(order)
         for place, index in enumerate(order):
@@ -157,7 +157,7 @@ class RankGPT:
         return completed(places, len(documents))
 
     def _reply(self, query: str, documents: Sequence[Document], words: int) -> tuple[str, int]:
-        """The generator's reply, and how many words of each passage it read: halved until the message fits."""
+        """The generator's reply, and how many words of each passage it was given: halved until the message fits."""
         room = self.settings.max_new_tokens or REPLY_TOKENS * len(documents)
         while True:
             try:
@@ -214,13 +214,15 @@ def completed(places: Sequence[int], count: int) -> list[int]:
     return [*places, *sorted(set(range(count)) - set(places))]
 
 
-def rankgpt_system(
-    generator: Generator,
-    window: int = WINDOW,
-    step: int = STEP,
-    max_words: int = MAX_WORDS,
-    tries: int = TRIES,
-    max_new_tokens: int | None = None,
-) -> RankGPT:
-    """Rank with `generator` alone; parameters and errors as for `Settings`. A report can read its `counts`."""
-    return RankGPT(generator, Settings(window, step, max_words, tries, max_new_tokens))
+def rankgpt_entries(options: EvaluationOptions) -> list[Entry]:
+    """The one entry; its replies are counted."""
+    generator = generator_of(
+        str(options.systems.ranker),
+        options.systems.ranker_model,
+        options.answers.timeout,
+        device=options.scorer.device,
+        dtype=options.scorer.dtype,
+    )
+    ranker = RankGPT(generator)
+    about = {"model": generator.name, **asdict(ranker.settings)}
+    return [Entry("rankgpt", about, lambda: ranker, replies=lambda: asdict(ranker.counts))]

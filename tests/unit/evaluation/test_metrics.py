@@ -113,6 +113,20 @@ def test_a_run_file_read_back_has_the_same_metrics(tmp_path, data):
             assert float(before[4]) >= float(after[4])
 
 
+def test_metrics_have_linear_gain_and_count_judged_documents_that_are_no_candidates():
+    values = metrics.per_query({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 1, "b": 3, "outside": 2}}, ["nDCG@10", "R@5"])
+    ideal = 3 + 2 / 1.584962500721156 + 1 / 2
+    assert values["nDCG@10"]["q"] == pytest.approx((1 + 3 / 1.584962500721156) / ideal)
+    assert values["R@5"]["q"] == pytest.approx(2 / 3)
+
+
+def test_intervals_hold_the_mean():
+    found = metrics.summary({str(i): i / 10 for i in range(11)})
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["low"] < 0.5 < found["high"]
+    assert metrics.summary({})["mean"] is None
+
+
 # Comparisons
 
 

@@ -13,16 +13,17 @@ from qr_core import ContextLengthError, Document, InputError, QRScorer, detect_h
 from qr_core.errors import StoppedError
 from qr_core.evaluation import pooled
 from qr_core.evaluation.journal import Journal
-from qr_core.evaluation.systems.rankers import attention_system
-from qr_core.evaluation.work import Pool
+from qr_core.evaluation.systems.attention import attention_ranker
+from qr_core.evaluation.systems.entry import Entry
+from qr_core.evaluation.work import CandidateSet
 from qr_core.parallel.pool import Workers, on_ray
 from tests.helpers import GOLDEN
 from tests.unit.detection.test_detect import EXAMPLES
-from tests.unit.evaluation.test_evaluate import QUERIES, TINY, scores_of, timeless, write_beir
+from tests.unit.evaluation.sample import QUERIES, TINY, scores_of, timeless, write_beir
 
 MODEL = str(GOLDEN / "tiny-llama")
 DETECT = {"template": "plain", "num_heads": 3, "device": "cpu"}
-POOLS = {"q1": ["d1", "d2", "d3"], "q2": ["d1", "d2", "d3"], "q3": ["d4", "d6"], "q4": ["d3", "d2", "d5"]}
+CANDIDATES = {"q1": ["d1", "d2", "d3"], "q2": ["d1", "d2", "d3"], "q3": ["d4", "d6"], "q4": ["d3", "d2", "d5"]}
 SYSTEMS = [*TINY, "--systems", "qr,random-heads,given,bm25", "--draws", "1", "--orders", "2"]
 
 
@@ -49,7 +50,7 @@ class Elsewhere:
 @pytest.fixture
 def elsewhere(monkeypatch):
     pool = Elsewhere()
-    for module in ("detection.detect", "evaluation.pooled"):
+    for module in ("detection.measuring", "evaluation.pooled"):
         monkeypatch.setattr(f"qr_core.{module}.on_ray", pool)
     return pool
 
@@ -57,7 +58,7 @@ def elsewhere(monkeypatch):
 @pytest.fixture
 def beir(tmp_path):
     args = write_beir(tmp_path / "set")
-    rows = [{"query-id": query, "candidates": candidates} for query, candidates in POOLS.items()]
+    rows = [{"query-id": query, "candidates": candidates} for query, candidates in CANDIDATES.items()]
     (tmp_path / "set" / "pools.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return args
 
@@ -110,7 +111,7 @@ def test_the_same_evaluation(evaluated, beir, tmp_path, elsewhere):
     local = evaluated(*beir, *SYSTEMS, "--out", tmp_path / "local")
     there = evaluated(*beir, *SYSTEMS, "--out", tmp_path / "pooled", "--engine", "ray")
     names = ["qr", "random-heads 0", "qr, order 1", "qr, order 2"]
-    assert [name for name, _ in elsewhere.items] == [name for name in names for _ in POOLS]
+    assert [name for _, name, _ in elsewhere.items] == [name for name in names for _ in CANDIDATES]
     assert there.pop("notes")[-1].startswith("attention systems ranked on Ray")
     del local["notes"]
     assert timeless(there) == timeless(local)
@@ -125,33 +126,33 @@ def test_the_same_evaluation(evaluated, beir, tmp_path, elsewhere):
 
 def test_queries_over_the_same_documents_stay_together():
     shelf, other = (Document("a"), Document("b")), (Document("a"), Document("b"))
-    pools = [Pool(f"q{n}", "who?", shelf if n < 3 else other, collection=shelf) for n in range(5)]
+    sets = [CandidateSet(f"q{n}", "who?", shelf if n < 3 else other, collection=shelf) for n in range(5)]
     journal = Journal(None, {})
     journal.add("q1", {"seconds": 1.0})
-    items = sent(pooled._waiting("qr", pools, journal))
-    assert [(name, [pool.query_id for pool in group]) for name, group in items] == [
-        ("qr", ["q0", "q2"]), ("qr", ["q3", "q4"]),
+    items = sent(pooled._waiting(Entry("qr", kind="qr"), sets, journal))
+    assert [(kind, name, [candidates.query_id for candidates in group]) for kind, name, group in items] == [
+        ("qr", "qr", ["q0", "q2"]), ("qr", "qr", ["q3", "q4"]),
     ]  # fmt: skip
-    for _, group in items:
+    for *_, group in items:
         assert group[0].documents is group[1].documents
         assert group[0].collection == ()
 
 
 def test_lost_and_failing_queries_are_named_and_tried_again(evaluated, beir, tmp_path, elsewhere, monkeypatch):
-    def failing(scorer, order, windows=None):
-        system = attention_system(scorer, order, windows)
+    def failing(scorer, order, segments=None):
+        ranker = attention_ranker(scorer, order, segments)
 
-        def rank(pools):
-            if pools[0].query == QUERIES["q4"]:
+        def rank(sets):
+            if sets[0].query == QUERIES["q4"]:
                 raise ContextLengthError("long")
-            yield from system(pools)
+            yield from ranker(sets)
 
         return rank
 
     args = [*beir, *TINY, "--systems", "qr,bm25", "--engine", "ray", "--out", tmp_path / "out"]
     elsewhere.lost = {0, 1}
     with monkeypatch.context() as patch:
-        patch.setattr("qr_core.evaluation.lineup.attention_system", failing)
+        patch.setattr("qr_core.evaluation.systems.attention.attention_ranker", failing)
         report = evaluated(*args)
     assert report["systems"]["qr"]["failed"] == {
         "q4": "ContextLengthError: long",
