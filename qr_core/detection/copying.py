@@ -1,8 +1,8 @@
 """Copying: the retrieval heads of Wu et al. (arXiv 2404.15574), and what a model can do without chosen heads.
 
-While the model writes the needle down, a retrieval head attends most to the very token that is written. Its score is the
-share of the needle's tokens that it copied in this way, mean over needles. The causal check ablates heads and asks the
-model for needles again. Both generate greedily with the model's own weights.
+While the model writes the needle down, a retrieval head attends most to the very token that is written. Its score is
+the share of the needle's tokens that it copied in this way, mean over needles. The causal check ablates heads and asks
+the model for needles again. Both generate greedily with the model's own weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qr_core.attention import rope
 from qr_core.attention.capture import Capture, capturing
 from qr_core.attention.prefill import prefill
 from qr_core.detection.needles import Hidden
-from qr_core.detection.selection import best_first, default_count
+from qr_core.detection.selection import best_first, count_of
 from qr_core.generation import INSTRUCTION, LocalGenerator
 from qr_core.heads.pairs import Pair, random_pairs
 from qr_core.heads.parts import HeadShape, Provenance
@@ -109,6 +109,11 @@ def retrieval_heads(generator: LocalGenerator, scores: Tensor, num_heads: int | 
         How many to select; 16 by default, at most a quarter of all.
     cases : int
         How many needles they come from.
+
+    Raises
+    ------
+    InputError
+        When the model has fewer heads.
     """
     shape, template = HeadShape.of(generator.model.config), generator.prompts.template.name
     pairs = shape.pairs()
@@ -120,7 +125,7 @@ def retrieval_heads(generator: LocalGenerator, scores: Tensor, num_heads: int | 
         template=template,
         criterion="copy-paste",
         data=f"{cases} needles in a haystack",
-        heads=ranked[: default_count(len(ranked)) if num_heads is None else num_heads],
+        heads=ranked[: count_of(num_heads, len(ranked))],
         provenance=Provenance(examples=cases, fingerprint="", scores=ranked),
     )
 

@@ -29,7 +29,7 @@ from qr_core.detection.criteria import CRITERIA
 from qr_core.detection.examples import Example, usable
 from qr_core.detection.measuring import Measured, Run, every_head, here, measure_all, on_workers
 from qr_core.detection.options import DetectionOptions, divided
-from qr_core.detection.selection import Rule, best_first, default_count
+from qr_core.detection.selection import Rule, best_first, count_of
 from qr_core.errors import InputError
 from qr_core.files.workfolder import WorkFolder
 from qr_core.heads.pairs import Pair
@@ -128,7 +128,8 @@ def detect_heads(
     chosen, source = divided(options, source, changes)
     scorer = every_head(source, chosen.max_layer)
     candidates = tuple(scorer.heads.pairs())
-    rule = _rule(criterion, chosen, len(candidates))
+    calibrated = CRITERIA[criterion].calibrated if chosen.calibrated is None else chosen.calibrated
+    rule = Rule(criterion, calibrated, chosen.temperature, count_of(chosen.num_heads, len(candidates)))
     used, left_out = _drawn(scorer, examples, chosen, unreadable or {})
 
     job = _job(scorer, used)
@@ -164,14 +165,6 @@ def detect_heads(
         provenance=provenance,
     )
     return Detection(heads, candidates, measured, left_out)
-
-
-def _rule(criterion: str, options: DetectionOptions, candidates: int) -> Rule:
-    wanted = default_count(candidates) if options.num_heads is None else options.num_heads
-    if wanted > candidates:
-        raise InputError(f"num_heads is {wanted}, and only {candidates} heads can be read")
-    calibrated = CRITERIA[criterion].calibrated if options.calibrated is None else options.calibrated
-    return Rule(criterion, calibrated, options.temperature, wanted)
 
 
 def _drawn(

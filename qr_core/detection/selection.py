@@ -18,6 +18,7 @@ from torch import Tensor
 from qr_core.detection.criteria import CRITERIA, ndcg
 from qr_core.detection.measuring import Measured
 from qr_core.detection.options import TEMPERATURE
+from qr_core.errors import InputError
 
 if TYPE_CHECKING:
     from qr_core.detection.detect import Detection
@@ -30,9 +31,19 @@ SIZES = (4, 8, 16, 32, 64, 128)
 DRAWS = 10
 
 
-def default_count(heads: int) -> int:
-    """How many of a model's heads are selected by default."""
-    return min(NUM_HEADS, max(1, heads // LARGEST_SHARE))
+def count_of(num_heads: int | None, heads: int) -> int:
+    """How many of a model's heads are selected: `num_heads`, or the default.
+
+    Raises
+    ------
+    InputError
+        When there are fewer.
+    """
+    if num_heads is None:
+        return min(NUM_HEADS, max(1, heads // LARGEST_SHARE))
+    if num_heads > heads:
+        raise InputError(f"num_heads is {num_heads}, and only {heads} heads can be read")
+    return num_heads
 
 
 def best_first(values: Tensor) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qr_core import ContextLengthError
+from qr_core import ContextLengthError, InputError
 from qr_core.detection.copying import _ask, causal_check, copy_scores, needle_test, retrieval_heads
 from qr_core.detection.needles import Needle, hide
 from qr_core.generation import INSTRUCTION, LocalGenerator
@@ -55,6 +55,8 @@ def test_the_retrieval_head_is_found(copier):
     assert found.heads[0] == (*COPIER, 1.0)
     assert found.criterion == "copy-paste"
     assert len(found.provenance.scores) == 8
+    with pytest.raises(InputError, match="only 8 heads"):
+        retrieval_heads(whole, scores, 9, 1)
     assert float(copy_scores(broken, [case])[COPIER]) < 0.5
 
 
