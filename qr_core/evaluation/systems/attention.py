@@ -83,8 +83,8 @@ def random_entries(options: EvaluationOptions) -> list[Entry]:
     entries, first = [], options.data.seed
     for draw in range(first, first + options.systems.draws):
         pairs = random_pairs(shape, len(own), draw, out)
-        heads = like.heads.model_copy(update={"heads": tuple((*pair, None) for pair in pairs), "provenance": None})
-        entries.append(_entry(f"random-heads {draw}", options, like.with_heads(heads, format_pairs(pairs))))
+        drawn = like.with_heads(like.heads.with_pairs(pairs), format_pairs(pairs))
+        entries.append(_entry(f"random-heads {draw}", options, drawn))
     return entries
 
 
