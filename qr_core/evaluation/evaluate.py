@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,32 +91,25 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     InputError
         When no system can be run, the baseline is none of them, or the folder holds results of other work.
     """
-    sets, names = work.candidate_sets, [entry.name for entry in entries]
+    names = [entry.name for entry in entries]
     if plan.baseline is not None and plan.baseline not in names:
         raise InputError(f"the baseline {plan.baseline!r} is none of the systems: {', '.join(names)}")
-    results = Results({"systems": {}})
-    done = None
-    if folder is not None:
-        judged = [(one.query_id, work.judgements[one.query_id]) for one in sets] if work.judgements else []
-        judgements = digest(judged) if judged else ""
-        job = {"queries and candidates": fingerprint(sets), "judgements": judgements, "versions": versions()}
-        if folder.exists():
-            refuse_links(folder)
-        done = WorkFolder(folder / "work", job).path
+    done = None if folder is None else _work_folder(folder, work)
     places = {name: None if done is None else done / file_name(name) for name in names}
     journals = {entry.name: Journal(places[entry.name], entry.about) for entry in entries if entry.make is not None}
-    tokens = cache(lambda: token_counts(sets, plan.count) if plan.count else {})
-    elsewhere = plan.elsewhere(entries, sets, journals, track) if plan.elsewhere else {}
+    elsewhere = plan.elsewhere(entries, work.candidate_sets, journals, track) if plan.elsewhere else {}
+    results = Results({"systems": {}})
+    steps = _Steps(work, plan, track, results)
     for entry in entries:
         row = results.report["systems"][entry.name] = dict(entry.about)
-        found = elsewhere.get(entry.name) or _ranked(entry, work, journals, track)
+        found = elsewhere.get(entry.name) or steps.ranked(entry, journals.get(entry.name))
         if found.missing:
             row["missing"] = found.missing
             continue
         if entry.make is not None:
-            _count(results, entry, row, found, work, plan, tokens)
+            row |= steps.counted(entry, found)
         if plan.answering is not None:
-            _answer(results, entry, row, found, work, plan, plan.answering, places[entry.name], track)
+            row |= steps.answered(entry, found, plan.answering, places[entry.name])
     missing = [str(row["missing"]) for row in results.report["systems"].values() if "missing" in row]
     if len(missing) == len(entries):
         raise InputError(f"no system can be run: {missing[0]}")
@@ -126,77 +119,85 @@ def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | No
     return results
 
 
-def _ranked(entry: Entry, work: Work, journals: Mapping[str, Journal], track: Track) -> Found:
-    if entry.make is None:  # either its model is missing, or it ranks nothing
-        return Found(missing=entry.missing)
-    try:
-        handle = work.measured(entry) if work.measured else entry.handle()
-        with track(entry.name, len(work.candidate_sets)) as step:
-            return run(handle, work.candidate_sets, journals[entry.name], step)
-    except ModelLoadError as error:
-        return Found(missing=str(error))
-    finally:
-        if entry.scorer is not None and entry.scorer.document_cache is not None:
-            entry.scorer.document_cache.clear()  # each scorer has its own: they would add up
+def _work_folder(folder: Path, work: Work) -> Path:
+    """Where records are kept, of this work alone."""
+    sets = work.candidate_sets
+    judged = [(one.query_id, work.judgements[one.query_id]) for one in sets if one.query_id in work.judgements]
+    judgements = digest(judged) if judged else ""
+    job = {"queries and candidates": fingerprint(sets), "judgements": judgements, "versions": versions()}
+    if folder.exists():
+        refuse_links(folder)
+    return WorkFolder(folder / "work", job).path
 
 
-def _count(
-    results: Results,
-    entry: Entry,
-    row: dict[str, Any],
-    found: Found,
-    work: Work,
-    plan: Plan,
-    tokens: Callable[[], Mapping[str, int]],
-) -> None:
-    """Metrics and latency of one system, into its row."""
-    values: Mapping[str, Mapping[str, float]]
-    if work.measured:
-        per_query = {key: record["values"] for key, record in found.records.items()}
-        names = next(iter(per_query.values()), ())
-        values = {name: {key: measured[name] for key, measured in per_query.items()} for name in names}
-    else:
-        ranked = results.runs[entry.name] = {
+@dataclass(frozen=True)
+class _Steps:
+    """What is done with each system: it ranks, its results are counted, and a generator answers from them."""
+
+    work: Work
+    plan: Plan
+    track: Track
+    results: Results
+
+    def ranked(self, entry: Entry, journal: Journal | None) -> Found:
+        """What the system found."""
+        if journal is None:  # either its model is missing, or it ranks nothing
+            return Found(missing=entry.missing)
+        sets = self.work.candidate_sets
+        try:
+            handle = self.work.measured(entry) if self.work.measured else entry.handle()
+            with self.track(entry.name, len(sets)) as step:
+                return run(handle, sets, journal, step)
+        except ModelLoadError as error:
+            return Found(missing=str(error))
+        finally:
+            if entry.scorer is not None and entry.scorer.document_cache is not None:
+                entry.scorer.document_cache.clear()  # each scorer has its own: they would add up
+
+    def counted(self, entry: Entry, found: Found) -> dict[str, Any]:
+        """Its measures and times, for its row."""
+        values = self.results.values[entry.name] = dict(self._values(entry, found))
+        row: dict[str, Any] = {name: metrics.summary(measured, self.plan.seed) for name, measured in values.items()}
+        row |= latency(found)
+        seconds = {key: float(record["seconds"]) for key, record in found.records.items()}
+        self.results.seconds[entry.name] = seconds
+        if self.plan.count is not None and sum(seconds.values()) > 0:
+            row["tokens_per_second"] = sum(self._tokens[key] for key in seconds) / sum(seconds.values())
+        if entry.replies is not None:
+            kinds = [record["replies"] for record in found.records.values()]
+            row["replies"] = {key: sum(counted[key] for counted in kinds) for key in entry.replies()}
+        if found.failures:
+            row |= {"failed": found.failures, "untried": found.untried}
+        return row
+
+    def _values(self, entry: Entry, found: Found) -> Mapping[str, Mapping[str, float]]:
+        """Each measure's value for each query."""
+        if self.work.measured:
+            per_query = {key: record["values"] for key, record in found.records.items()}
+            names = next(iter(per_query.values()), ())
+            return {name: {key: measured[name] for key, measured in per_query.items()} for name in names}
+        ranked = self.results.runs[entry.name] = {
             one.query_id: {
                 str(document.id): score
                 for document, score in zip(one.documents, found.records[one.query_id]["scores"], strict=True)
             }
-            for one in work.candidate_sets
+            for one in self.work.candidate_sets
             if one.query_id in found.records
         }
-        values = metrics.per_query(ranked, work.qrels, plan.measures, plan.exponential_gain)
-    results.values[entry.name] = dict(values)
-    row.update({measure: metrics.summary(measured, plan.seed) for measure, measured in values.items()})
-    seconds = results.seconds[entry.name] = {key: float(record["seconds"]) for key, record in found.records.items()}
-    row.update(latency(found))
-    if plan.count is not None and sum(seconds.values()) > 0:
-        row["tokens_per_second"] = sum(tokens()[key] for key in seconds) / sum(seconds.values())
-    if entry.replies is not None:
-        kinds = [record["replies"] for record in found.records.values()]
-        row["replies"] = {key: sum(counted[key] for counted in kinds) for key in entry.replies()}
-    if found.failures:
-        row |= {"failed": found.failures, "untried": found.untried}
+        return metrics.per_query(ranked, self.work.qrels, self.plan.measures, self.plan.exponential_gain)
 
+    @cached_property
+    def _tokens(self) -> dict[str, int]:
+        return {} if self.plan.count is None else token_counts(self.work.candidate_sets, self.plan.count)
 
-def _answer(
-    results: Results,
-    entry: Entry,
-    row: dict[str, Any],
-    ranked: Found,
-    work: Work,
-    plan: Plan,
-    answering: Answering,
-    place: Path | None,
-    track: Track,
-) -> None:
-    """Accuracy of the answers from what one system ranked first, into its row."""
-    scores = None if entry.make is None else {key: record["scores"] for key, record in ranked.records.items()}
-    folder = None if place is None else place.with_name(f"{place.name}.answers")
-    found = answer(entry.name, entry.about, scores, work, answering, plan.seed, folder, track)
-    results.values.setdefault(entry.name, {})["accuracy"] = found.pop("per_unit")
-    del found["per_query"]
-    row["accuracy"] = found.pop("accuracy")
-    row["answers"] = found
+    def answered(self, entry: Entry, found: Found, answering: Answering, place: Path | None) -> dict[str, Any]:
+        """Accuracy of the answers from what it ranked first, for its row."""
+        scores = None if entry.make is None else {key: record["scores"] for key, record in found.records.items()}
+        folder = None if place is None else place.with_name(f"{place.name}.answers")
+        replies = answer(entry.name, entry.about, scores, self.work, answering, self.plan.seed, folder, self.track)
+        self.results.values.setdefault(entry.name, {})["accuracy"] = replies.pop("per_unit")
+        del replies["per_query"]
+        return {"accuracy": replies.pop("accuracy"), "answers": replies}
 
 
 def _compare(results: Results, plan: Plan) -> None:

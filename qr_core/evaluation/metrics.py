@@ -139,10 +139,10 @@ def difference(ours: Mapping[str, float], baseline: Mapping[str, float], seed: i
     found = summary({query: ours[query] - baseline[query] for query in both}, seed)
     if len(both) < 2:
         return {**found, "p": None}
-    sides = [np.array([side[query] for query in both]) for side in (ours, baseline)]
+    paired = [np.array([values[query] for query in both]) for values in (ours, baseline)]
     rng = np.random.default_rng(seed)
     tested = permutation_test(
-        sides,
+        paired,
         lambda a, b, axis: (a - b).mean(axis=axis),
         permutation_type="samples",
         n_resamples=PERMUTATIONS,

@@ -115,7 +115,7 @@ class AnswerOptions:
     judge_prompt: Path | None = option(
         None, "The judge's prompt, with {question}, {answer}, {reply}.", panel=GENERATION
     )
-    top_k: int = option(5, "Documents that the generator reads.", least=1, panel=GENERATION)
+    top_k: int = option(5, "Documents that the generator is given.", least=1, panel=GENERATION)
     max_new_tokens: int = option(256, "Most tokens of an answer.", least=1, panel=GENERATION)
     timeout: float = option(120.0, "Seconds to wait for an address.", least=0.1, panel=GENERATION)
 

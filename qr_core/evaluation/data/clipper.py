@@ -62,7 +62,7 @@ def _asked(found: Question, with_false: bool) -> list[tuple[CandidateSet, Expect
         raise InputError("'kind' must be a string")
     chapters = [document.id for document in true.documents]
     if len(set(chapters)) < len(chapters):
-        raise InputError("two chapters of its book have the same 'idx': number them apart")
+        raise InputError("two chapters of its book have the same 'idx': give each its own")
     claims = [(true, "true")]
     if with_false:
         claims.append(

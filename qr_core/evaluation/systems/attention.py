@@ -135,6 +135,7 @@ def _about(scorer: QRScorer, order: str, segments: int | None = None) -> dict[st
         "filter_tokens": scorer.filter_tokens,
         "max_prompt_tokens": scorer.max_prompt_tokens,
         "passage_tokens": scorer.passage_tokens,
+        "quantized_cache": dict(scorer.quantized_cache) if scorer.quantized_cache else None,
         "order": order,
         "segments": segments,
         "windows": segments,  # its former name, kept until 1.0

@@ -1,8 +1,9 @@
 """Listwise reranking by a generator: it reads numbered passages and writes their numbers, the best first.
 
 Permutation generation with sliding windows is RankGPT's idea (Sun et al., arXiv 2304.09542): a window moves from the
-back of the list to its front, and what it finds best moves along. The QRHead paper's baseline RankGPT-Bubble is of
-this kind. The prompt here is this project's own, so figures are not the published system's.
+back of the list to its front, and what it finds best moves along (`window` and `step` are that paper's words; these
+windows have nothing to do with those of a model's layers). The QRHead paper's baseline RankGPT-Bubble is of this kind.
+The prompt here is this project's own, so figures are not the published system's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from qr_core.types import Document
 WINDOW, STEP = 20, 10
 """Passages in a window, and passages from one window's start to the next's: RankGPT's."""
 MAX_WORDS, LEAST_WORDS = 300, 20
-"""Words of a passage that are read, and the fewest when a window does not fit the generator's context."""
+"""Words of a passage that are shown, and the fewest when a window does not fit the generator's context."""
 TRIES = 3
 REPLY_TOKENS = 10
 """Of the reply, for each passage: brackets, number and arrow take four to six in common vocabularies."""
@@ -42,7 +43,7 @@ class Settings:
     step : int
         How far the window moves; less than `window`.
     max_words : int
-        What of a passage, its title included, is read; the rest is cut. Words are what blanks separate, so text
+        How much of a passage, its title included, is shown; the rest is cut. Words are what blanks separate, so text
         written without blanks is never cut.
     tries : int
         How often a window is asked about, at most, while replies name no passage. A `LocalGenerator` is asked once:
