@@ -99,7 +99,7 @@ def _copied(generator: LocalGenerator, asked: _Asked, shape: HeadShape, max_new_
 
 
 def retrieval_heads(generator: LocalGenerator, scores: Tensor, num_heads: int | None, cases: int) -> HeadSet:
-    """The heads that copied most, as a head set that a scorer can read with.
+    """The heads that copied most, as a head set for a scorer.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class Example:
 
 
 def usable(scorer: QRScorer, examples: Sequence[Example]) -> tuple[list[Example], dict[str, str]]:
-    """Examples to learn from, and the others with the reason; ids that repeat are told apart."""
+    """Examples to learn from, and the others with the reason; an id that repeats gets a number."""
     found: list[Example] = []
     left_out: dict[str, str] = {}
     seen: dict[str, int] = {}

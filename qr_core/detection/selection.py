@@ -42,7 +42,7 @@ def count_of(num_heads: int | None, heads: int) -> int:
     if num_heads is None:
         return min(NUM_HEADS, max(1, heads // LARGEST_SHARE))
     if num_heads > heads:
-        raise InputError(f"num_heads is {num_heads}, and only {heads} heads can be read")
+        raise InputError(f"num_heads is {num_heads}, and only {heads} heads can be selected")
     return num_heads
 
 

@@ -1,4 +1,4 @@
-"""Heads: which attention heads are read, where they were found, and for which model and prompt.
+"""Heads: which attention heads score documents, where they were found, and for which model and prompt.
 
 `sets` is the format of a head set, of `parts`; `resolve` finds the one that a caller means, `pairs` reads and writes
 heads as text; `maps` draws sets and `comparison` compares two. `published/` holds the sets that ship with this package,

@@ -1,4 +1,4 @@
-"""Head sets: which attention heads to read, where they were found, and for which model and prompt.
+"""Head sets: which attention heads score documents, where they were found, and for which model and prompt.
 
 A head set belongs to a model and to the template it was found under. The sets published with the paper ship as JSON
 files in `published/`; a model folder may carry its own as `qrhead_heads.json`.
