@@ -1,8 +1,7 @@
 """Encoders, for scale: a cross-encoder, the caller's or one of MiniLM's shape, and a dense encoder of that shape.
 
-Random weights take the time of trained ones. Both compute in the type that the measured model has.
-
-Knows nothing of attention heads: texts go in, one score each comes out.
+Random weights take the time of trained ones. Both have the device and the type of the measured model, and, with random
+weights, its tokenizer. Texts go in, one score each comes out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from qr_core.benchmark.subject import Subject
+from qr_core.benchmark.subject import Loaded
 from qr_core.errors import ModelLoadError, reason_of
 from qr_core.types import Document
 
@@ -30,21 +29,15 @@ LONGEST = 512
 """Tokens of a text or pair; the rest is cut, as such encoders do."""
 
 
-def cross_encoder(subject: Subject, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> Score:
+def cross_encoder(loaded: Loaded) -> Score:
     """A function that scores documents for a query, pair by pair; the model is loaded when this is called.
-
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        Of a cross-encoder with random weights.
-    dtype : torch.dtype
 
     Raises
     ------
     ModelLoadError
         When the caller's cross-encoder cannot be loaded.
     """
-    name = subject.cross_encoder
+    name, tokenizer, device = loaded.subject.cross_encoder, loaded.tokenizer, loaded.device
     if name is None:
         model: Any = AutoModelForSequenceClassification.from_config(_shape(tokenizer))
     else:
@@ -55,14 +48,14 @@ def cross_encoder(subject: Subject, tokenizer: PreTrainedTokenizerBase, dtype: t
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelLoadError(f"cannot load the cross-encoder {name}: {reason_of(error)}") from error
-    model = model.to(subject.device, dtype).eval()
+    model = model.to(device, loaded.partial().dtype).eval()
 
     @torch.inference_mode()
     def score(query: str, documents: Sequence[Document]) -> list[float]:
         texts = [document.text for document in documents]
         scores = [0.0] * len(documents)
         for batch in _batches(texts):
-            pairs = _encoded(tokenizer, subject.device, [query] * len(batch), [texts[number] for number in batch])
+            pairs = _encoded(tokenizer, device, [query] * len(batch), [texts[number] for number in batch])
             for number, logit in zip(batch, model(**pairs).logits[:, 0].float().tolist(), strict=True):
                 scores[number] = logit
         return scores
@@ -70,16 +63,17 @@ def cross_encoder(subject: Subject, tokenizer: PreTrainedTokenizerBase, dtype: t
     return score
 
 
-def dense(subject: Subject, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> Score:
+def dense(loaded: Loaded) -> Score:
     """A function that scores documents by the cosine of mean states, random weights; nothing is kept between calls."""
-    model: Any = AutoModel.from_config(_shape(tokenizer)).to(subject.device, dtype).eval()
+    tokenizer, device = loaded.tokenizer, loaded.device
+    model: Any = AutoModel.from_config(_shape(tokenizer)).to(device, loaded.partial().dtype).eval()
 
     @torch.inference_mode()
     def score(query: str, documents: Sequence[Document]) -> list[float]:
         texts = [query, *(document.text for document in documents)]
         means = torch.empty(len(texts), model.config.hidden_size)
         for batch in _batches(texts):
-            given = _encoded(tokenizer, subject.device, [texts[number] for number in batch])
+            given = _encoded(tokenizer, device, [texts[number] for number in batch])
             states, mask = model(**given).last_hidden_state.float(), given["attention_mask"][..., None]
             means[batch] = ((states * mask).sum(dim=1) / mask.sum(dim=1)).cpu()
         return [float(value) for value in cosine_similarity(means[:1], means[1:])]

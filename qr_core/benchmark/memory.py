@@ -1,9 +1,7 @@
-"""Memory: the peak of each side above the loaded model, each in a fresh process that runs it once.
+"""Memory: the peak of each variant above the loaded model, each in a fresh process that runs it once.
 
-On CUDA it is what torch's allocator handed out, elsewhere resident memory. What a side finds prepared (keys and values
-that were read before) counts; weights, and what a first short run leaves behind, do not.
-
-Knows nothing of time.
+On CUDA it is what torch's allocator handed out, elsewhere resident memory. What a variant finds prepared (keys and
+values that were encoded before) counts; weights, and what a first short run leaves behind, do not.
 """
 
 from __future__ import annotations
@@ -17,9 +15,10 @@ from typing import Any
 
 import torch
 
-from qr_core.benchmark.sides import ENCODERS, sides_of
-from qr_core.benchmark.subject import Loaded, Subject
+from qr_core.benchmark.plan import Subject
+from qr_core.benchmark.subject import Loaded
 from qr_core.benchmark.task import Task, task_of
+from qr_core.benchmark.variants import VARIANTS, Case
 from qr_core.errors import MemoryLimitError
 from qr_core.parallel.usage import peak, restart_peak
 
@@ -30,9 +29,9 @@ SHORT = 2
 def peak_memory(
     subject: Subject, task: Task, names: Sequence[str], tell: Callable[[str], None] | None = None
 ) -> dict[str, int]:
-    """Bytes above the loaded model, for each side named.
+    """Bytes above the loaded model, for each variant named.
 
-    Sides that need no more than the layers up to the deepest selected head load no more.
+    Variants that need no more than the layers up to the deepest selected head load no more.
 
     Raises
     ------
@@ -70,30 +69,30 @@ def _processes() -> Any:
 
 
 def _measure(subject: Subject, task: Task, name: str, threads: int, answer: Any) -> None:
-    """In a fresh process: run one side once and send its peak."""
+    """In a fresh process: run one variant once and send its peak."""
     torch.set_num_threads(threads)
     answer.send(peak_of(subject, task, name))
 
 
 def peak_of(subject: Subject, task: Task, name: str) -> int:
-    """Peak of one side in this process, in bytes above the loaded model."""
-    loaded = Loaded(subject)
-    side = sides_of(loaded, task)[name]
-    if side.whole:
+    """Peak of one variant in this process, in bytes above the loaded model."""
+    loaded, variant = Loaded(subject), VARIANTS[name]
+    case, short = Case(loaded, task), Case(loaded, task_of(SHORT))
+    if variant.whole:
         loaded.whole()
-    elif name not in ENCODERS:
+    elif not variant.own_model:
         loaded.partial()
-    short = sides_of(loaded, task_of(SHORT))[name]
-    short.run(short.prepare())
-    if name in ENCODERS:  # its model is what is prepared
-        given = side.prepare()
-        before = _restart(subject.device)
+    variant.run(short, variant.before(short))
+    del short
+    if variant.own_model:  # which is what is prepared
+        given = variant.before(case)
+        before = _restart(loaded.device)
     else:
-        before = _restart(subject.device)
-        given = side.prepare()
-        _restart(subject.device)
-    side.run(given)
-    return (peak(subject.device) or 0) - before
+        before = _restart(loaded.device)
+        given = variant.before(case)
+        _restart(loaded.device)
+    variant.run(case, given)
+    return (peak(loaded.device) or 0) - before
 
 
 def _restart(device: str) -> int:

@@ -1,7 +1,4 @@
-"""Plot: a report as a picture, one panel for each thing that was varied.
-
-Knows nothing of how it was measured.
-"""
+"""Plot: a report as a picture, one panel for each thing that was varied."""
 
 from __future__ import annotations
 
@@ -35,16 +32,16 @@ def png(report: dict[str, Any]) -> bytes:
 
 def _bars(axes: Any, report: dict[str, Any]) -> None:
     entry = report["lengths"][0]
-    names = list(entry["sides"])[::-1]
-    axes.barh(names, [entry["sides"][name]["seconds"]["median"] for name in names])
+    names = list(entry["variants"])[::-1]
+    axes.barh(names, [entry["variants"][name]["seconds"]["median"] for name in names])
     axes.set_xlabel("seconds")
     axes.set_title(f"{entry['tokens']} tokens", fontsize=10)
 
 
 def _lengths(axes: Any, report: dict[str, Any]) -> None:
     sizes = [entry["tokens"] for entry in report["lengths"]]
-    for name in report["lengths"][0]["sides"]:
-        seconds = [entry["sides"][name]["seconds"]["median"] for entry in report["lengths"]]
+    for name in report["lengths"][0]["variants"]:
+        seconds = [entry["variants"][name]["seconds"]["median"] for entry in report["lengths"]]
         axes.loglog(sizes, seconds, marker="o", markersize=3, label=name)
     axes.set_xlabel("tokens")
     axes.set_ylabel("seconds")
@@ -68,12 +65,12 @@ def _depths(axes: Any, report: dict[str, Any]) -> None:
 
 def _documents(axes: Any, report: dict[str, Any]) -> None:
     counts = [entry["documents"] for entry in report["documents"]]
-    for name in report["documents"][0]["sides"]:
-        seconds = [entry["sides"][name]["seconds"]["median"] for entry in report["documents"]]
+    for name in report["documents"][0]["variants"]:
+        seconds = [entry["variants"][name]["seconds"]["median"] for entry in report["documents"]]
         grows = report["document_exponents"].get(name)
         label = name if grows is None else f"{name}, to the power of {grows:.2f}"
         axes.loglog(counts, seconds, marker="o", markersize=3, label=label)
     axes.set_xlabel("documents")
     axes.set_ylabel("seconds")
     axes.legend(fontsize=7)
-    axes.set_title("documents encoded apart", fontsize=10)
+    axes.set_title("documents encoded independently", fontsize=10)

@@ -1,25 +1,23 @@
-"""Run: measure a subject over prompt lengths, depths and numbers of documents; the report is plain data.
-
-Knows nothing of how a report is shown.
-"""
+"""Run: measure a subject over prompt lengths, depths and numbers of documents; the report is plain data."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import transformers
 
 from qr_core.benchmark.memory import peak_memory
-from qr_core.benchmark.sides import MANY, prompt_tokens, sides_of
-from qr_core.benchmark.subject import Loaded, Subject, spread
+from qr_core.benchmark.plan import Plan, Subject
+from qr_core.benchmark.subject import Loaded, spread
 from qr_core.benchmark.task import Task, task_of, task_of_tokens
-from qr_core.benchmark.timing import Measured, agreement, exponent, ratio, summary, time_sides
+from qr_core.benchmark.timing import Measured, agreement, exponent, ratio, summary, time_variants
+from qr_core.benchmark.variants import COLD, MANY, VARIANTS, WARM, Case, chosen, prompt_tokens
 from qr_core.errors import InputError
+from qr_core.types import Layout
 from qr_core.version import __version__
 
 Tell = Callable[[str], None]
@@ -29,41 +27,16 @@ RATIOS = (
     ("joint / plain", "joint", "plain"),
     ("published / joint", "published", "joint"),
     ("second / joint", "second", "joint"),
-    (f"{MANY} queries / joint", "many", "joint"),
     ("independent warm / cold", "independent-warm", "independent-cold"),
     ("independent cold / joint", "independent-cold", "joint"),
 )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure.
-
-    Attributes
-    ----------
-    lengths : sequence of int
-        Tokens of the joint prompt.
-    sides : sequence of str
-        Of `sides.SIDES`, at each length.
-    depths : sequence of int
-        Deepest layers with a head, each beside a plain forward pass and the published algorithm, at the first length.
-    documents : sequence of int
-        Numbers of documents for the independent layout.
-    repeats : int
-        Rounds of each.
-    memory : bool
-        Whether to measure memory at each length.
-    clock : str
-        `wall`, or `cpu` where other work keeps the machine busy: ratios and medians are by this clock.
-    """
-
-    lengths: Sequence[int] = (4000,)
-    sides: Sequence[str] = ("plain", "published", "joint")
-    depths: Sequence[int] = ()
-    documents: Sequence[int] = ()
-    repeats: int = 5
-    memory: bool = True
-    clock: str = "wall"
+"""What is said of two variants, and which they are; `_ratios_of_many` adds to these."""
+DEEP = ("plain", "published", "joint")
+"""Variants at each depth."""
+INDEPENDENT = ("independent-cold", "independent-warm")
+"""Variants at each number of documents."""
+GROWING = (*DEEP, *INDEPENDENT)
+"""Variants of which it is said how their time grows with length."""
 
 
 def run(subject: Subject, plan: Plan, tell: Tell = lambda _: None) -> dict[str, Any]:
@@ -72,58 +45,48 @@ def run(subject: Subject, plan: Plan, tell: Tell = lambda _: None) -> dict[str, 
     Raises
     ------
     InputError
-        When a length, a depth or a number of documents is out of range, before anything is measured.
+        When a length, a depth, a number of documents or a variant does not exist, before anything is measured.
     QRHeadError
         When the model cannot be loaded or read.
     """
     loaded = Loaded(subject)
+    names = chosen(plan.variants, loaded.layout)
     for depth in plan.depths:
         spread(loaded.name, loaded.shape, depth)
-    if min(plan.lengths, default=SHORTEST) < SHORTEST or min(plan.documents, default=1) < 1:
+    if min(plan.lengths, default=0 if plan.depths else SHORTEST) < SHORTEST or min(plan.documents, default=1) < 1:
         raise InputError(f"a prompt has at least {SHORTEST} tokens, and there is at least one document")
-    if plan.depths or any(name in plan.sides for name in ("plain", "published")):
-        loaded.whole()  # before any side that would do with fewer layers: loading is not measured
-    else:
-        loaded.partial()
-    short = sides_of(loaded, task_of(2))
-    time_sides({name: short[name] for name in dict.fromkeys((*plan.sides, *_more(plan)))}, 1, subject.device)
+    ready = dict.fromkeys((*names, *(DEEP if plan.depths else ()), *(INDEPENDENT if plan.documents else ())))
+    if any(VARIANTS[name].whole for name in ready):
+        loaded.whole()  # before any variant that would do with fewer layers: loading is not measured
+    time_variants(Case(loaded, task_of(2)), tuple(ready), 1)
 
-    report: dict[str, Any] = {"conditions": _conditions(loaded, plan)}
-    tasks = [
-        task_of_tokens(n, lambda task: prompt_tokens(loaded, task), MANY + 1 if "many" in plan.sides else 2)
-        for n in plan.lengths
-    ]
-    report["lengths"] = [_at_length(loaded, task, plan, tell) for task in tasks]
-    sizes = [entry["tokens"] for entry in report["lengths"]]
-    report["length_exponents"] = {
-        name: exponent(sizes, [entry["sides"][name]["seconds"]["median"] for entry in report["lengths"]])
-        for name in plan.sides
-        if name in ("plain", "published", "joint", "independent-cold", "independent-warm")
+    queries = max(VARIANTS[name].queries for name in names) + 1
+    tasks = [task_of_tokens(n, lambda task: prompt_tokens(loaded, task), queries) for n in plan.lengths]
+    lengths = [_at_length(loaded, task, names, plan, tell) for task in tasks]
+    counts = [_at_count(Case(loaded, task_of(count)), plan, tell) for count in plan.documents]
+    return {
+        "conditions": _conditions(loaded, plan),
+        "lengths": lengths,
+        "length_exponents": _exponents(lengths, "tokens", [name for name in GROWING if name in names]),
+        "depths": [_at_depth(Case(loaded.with_deepest(depth), tasks[0]), plan, tell) for depth in plan.depths],
+        "documents": counts,
+        "document_exponents": _exponents(counts, "documents", INDEPENDENT if counts else ()),
     }
-    report["depths"] = [_at_depth(loaded.with_deepest(depth), tasks[0], plan, tell) for depth in plan.depths]
-    report["documents"] = [_at_count(loaded, count, plan, tell) for count in plan.documents]
-    report["document_exponents"] = {
-        name: exponent(plan.documents, [entry["sides"][name]["seconds"]["median"] for entry in report["documents"]])
-        for name in _APART
-        if plan.documents
+
+
+def _exponents(entries: list[dict[str, Any]], size: str, names: Iterable[str]) -> dict[str, float | None]:
+    """For each variant, the power of its size that time grows with."""
+    sizes = [entry[size] for entry in entries]
+    return {
+        name: exponent(sizes, [entry["variants"][name]["seconds"]["median"] for entry in entries]) for name in names
     }
-    return report
-
-
-_APART = ("independent-cold", "independent-warm")
-_DEEP = ("plain", "published", "joint")
-
-
-def _more(plan: Plan) -> tuple[str, ...]:
-    """Sides that sweeps need beside those of the lengths."""
-    return (*(_DEEP if plan.depths else ()), *(_APART if plan.documents else ()))
 
 
 def _conditions(loaded: Loaded, plan: Plan) -> dict[str, Any]:
-    subject = loaded.subject
-    name = torch.cuda.get_device_name(subject.device) if subject.device.startswith("cuda") else platform.machine()
+    cuda = loaded.device.startswith("cuda")
     return {
         "model": loaded.name,
+        "layout": loaded.layout,
         "layers": loaded.shape.layers,
         "heads": loaded.shape.heads,
         "key_heads": loaded.shape.kv_heads,
@@ -131,93 +94,89 @@ def _conditions(loaded: Loaded, plan: Plan) -> dict[str, Any]:
         "deepest": loaded.heads.deepest,
         "heads_read": sum(len(chosen) for chosen in loaded.heads.by_layer().values()),
         "dtype": str(loaded.partial().dtype).removeprefix("torch."),
-        "device": subject.device,
-        "device_name": name,
+        "device": loaded.device,
+        "device_name": torch.cuda.get_device_name(loaded.device) if cuda else platform.machine(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "repeats": plan.repeats,
         "clock": plan.clock,
-        "cross_encoder": subject.cross_encoder or "6 layers, hidden size 384, random weights",
+        "cross_encoder": loaded.subject.cross_encoder or "6 layers, hidden size 384, random weights",
         "versions": {"qrhead": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
     }
 
 
-def _at_length(loaded: Loaded, task: Task, plan: Plan, tell: Tell) -> dict[str, Any]:
+def _at_length(loaded: Loaded, task: Task, names: Sequence[str], plan: Plan, tell: Tell) -> dict[str, Any]:
     tokens = prompt_tokens(loaded, task)
-    every = sides_of(loaded, task)
-    found = time_sides(
-        {name: every[name] for name in plan.sides},
-        plan.repeats,
-        loaded.subject.device,
-        lambda what: tell(f"{tokens} tokens, {what}"),
-    )
-    del every
-    memory = peak_memory(loaded.subject, task, plan.sides, tell) if plan.memory else {}
-    entry: dict[str, Any] = {
-        "tokens": tokens,
-        "documents": len(task.documents),
-        "sides": {name: _side(found, name, tokens, plan, memory.get(name)) for name in plan.sides},
-        "ratios": {
-            said: ratio(found[over].by(plan.clock), found[under].by(plan.clock))
-            for said, over, under in RATIOS
-            if over in found and under in found
-        },
-        "agreement": agreement(found),
+    found = time_variants(Case(loaded, task), names, plan.repeats, lambda what: tell(f"{tokens} tokens, {what}"))
+    memory = peak_memory(loaded.subject, task, names, tell) if plan.memory else {}
+    ratios = {
+        said: ratio(found[over].by(plan.clock), found[under].by(plan.clock))
+        for said, over, under in (*RATIOS, *_ratios_of_many(loaded.layout))
+        if over in found and under in found
     }
     if "plain" in memory and "joint" in memory:
-        entry["ratios"]["peak memory, joint / plain"] = memory["joint"] / max(1, memory["plain"])
-    return entry
+        ratios["peak memory, joint / plain"] = memory["joint"] / max(1, memory["plain"])
+    variants = {name: _variant(found, name, tokens, plan, memory.get(name)) for name in names}
+    return {
+        "tokens": tokens,
+        "documents": len(task.documents),
+        "variants": variants,
+        "sides": variants,  # as they were called before
+        "ratios": ratios,
+        "agreement": agreement(found),
+    }
 
 
-def _side(
-    found: dict[str, Measured], name: str, tokens: int, plan: Plan, peak: int | None
-) -> dict[str, float | dict[str, float] | list[float] | None]:
-    seconds = found[name].by(plan.clock)
+def _ratios_of_many(layout: Layout) -> list[tuple[str, str, str]]:
+    """Of a hundred queries to one, in the same layout and with as much done before."""
+    ratios = [
+        (f"{MANY} queries / 1, nothing encoded before", "many", COLD[layout]),
+        (f"{MANY} queries / 1, documents encoded before", "many-warm", WARM[layout]),
+    ]
+    return [(f"{MANY} queries / joint", "many", "joint"), *ratios] if layout == "joint" else ratios
+
+
+def _variant(found: dict[str, Measured], name: str, tokens: int, plan: Plan, peak: int | None) -> dict[str, Any]:
+    measured, variant = found[name], VARIANTS[name]
+    seconds = measured.by(plan.clock)
     times = summary(seconds)
     return {
         "seconds": times,
-        "wall": found[name].wall,
-        "cpu": found[name].cpu,
-        "tokens_per_second": tokens * (MANY if name == "many" else 1) / times["median"],
+        "wall": measured.wall,
+        "cpu": measured.cpu,
+        "tokens_per_second": tokens * variant.queries / times["median"],
         "of_plain": ratio(seconds, found["plain"].by(plan.clock)) if "plain" in found else None,
+        "forward_passes": None if variant.own_model else measured.passes,
+        "held_bytes": measured.held,
         "peak_bytes": peak,
     }
 
 
-def _at_depth(loaded: Loaded, task: Task, plan: Plan, tell: Tell) -> dict[str, Any]:
-    every, depth = sides_of(loaded, task), loaded.heads.deepest
-    found = time_sides(
-        {name: every[name] for name in _DEEP},
-        plan.repeats,
-        loaded.subject.device,
-        lambda what: tell(f"deepest layer {depth}, {what}"),
-    )
-    plain, published, joint = (found[name].by(plan.clock) for name in _DEEP)
+def _at_depth(case: Case, plan: Plan, tell: Tell) -> dict[str, Any]:
+    depth = case.loaded.heads.deepest
+    found = time_variants(case, DEEP, plan.repeats, lambda what: tell(f"deepest layer {depth}, {what}"))
+    plain, published, joint = (found[name].by(plan.clock) for name in DEEP)
     return {
         "deepest": depth,
         "joint_of_plain": ratio(joint, plain),
         "published_of_plain": ratio(published, plain),
         "published_of_joint": ratio(published, joint),
-        "expected": expected_share(depth, loaded.shape.layers),
-        "seconds": {name: summary(found[name].by(plan.clock)) for name in _DEEP},
+        "expected": expected_share(depth, case.loaded.shape.layers),
+        "seconds": {name: summary(found[name].by(plan.clock)) for name in DEEP},
     }
 
 
-def _at_count(loaded: Loaded, count: int, plan: Plan, tell: Tell) -> dict[str, Any]:
-    task = task_of(count)
-    every = sides_of(loaded, task)
-    found = time_sides(
-        {name: every[name] for name in _APART},
-        plan.repeats,
-        loaded.subject.device,
-        lambda what: tell(f"{count} documents, {what}"),
-    )
-    tokens = len(loaded.scorer("independent").reader.build(task.queries[0], task.documents)[0].ids)
-    cold, warm = (found[name].by(plan.clock) for name in _APART)
+def _at_count(case: Case, plan: Plan, tell: Tell) -> dict[str, Any]:
+    count = len(case.task.documents)
+    found = time_variants(case, INDEPENDENT, plan.repeats, lambda what: tell(f"{count} documents, {what}"))
+    tokens = len(case.loaded.scorer("independent").reader.build(case.first, case.task.documents)[0].ids)
+    cold, warm = (found[name].by(plan.clock) for name in INDEPENDENT)
+    variants = {name: _variant(found, name, tokens, plan, None) for name in INDEPENDENT}
     return {
         "documents": count,
         "tokens": tokens,
-        "sides": {name: _side(found, name, tokens, plan, None) for name in _APART},
+        "variants": variants,
+        "sides": variants,
         "warm_of_cold": ratio(warm, cold),
     }
 

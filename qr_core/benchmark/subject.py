@@ -1,20 +1,17 @@
-"""Subject: the model that is measured, with its heads: the caller's own, the embedded one, or one of random weights.
+"""Subject: the model of a description, with its heads: the caller's own, the embedded one, or one of random weights.
 
-A subject is a description, so that a fresh process can make the same one; `Loaded` is what it describes. Scorers are
-made anew for each measurement: none finds what another one read. Their caches have no bound.
-
-Knows nothing of what is measured.
+Scorers are made anew for each measurement: none finds what another one encoded. Their caches have no bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
+from qr_core.benchmark.plan import EMBEDDED, RANDOM, Subject
 from qr_core.cache.documents import DocumentCache
 from qr_core.errors import InputError, QRHeadError
 from qr_core.heads.parts import HeadShape
@@ -25,88 +22,13 @@ from qr_core.model.loading import ModelSource, SharedModel
 from qr_core.options import ScorerOptions
 from qr_core.prompts.joint import Prompt
 from qr_core.prompts.templates import plain_template
-from qr_core.scorer import QRScorer
+from qr_core.scorer import QRScorer, completed
 from qr_core.types import Document, Layout
 
-RANDOM, EMBEDDED = "random", "embedded"
 HEADS_READ = 16
 NO_BOUND = 2**60
 DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A Llama-shaped decoder.
-
-    Attributes
-    ----------
-    heads, kv_heads, intermediate : int, optional
-        By default heads of width 64, half as many key heads, and 11/4 of the hidden size.
-    """
-
-    layers: int = 16
-    hidden: int = 1024
-    heads: int | None = None
-    kv_heads: int | None = None
-    intermediate: int | None = None
-    vocabulary: int = 30_522
-
-    def config(self) -> LlamaConfig:
-        """Its config, for prompts of any length.
-
-        Raises
-        ------
-        InputError
-            When the hidden size is not a multiple of 128.
-        """
-        if self.hidden % 128:
-            raise InputError(f"hidden size {self.hidden} is not a multiple of 128")
-        return LlamaConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=self.hidden,
-            intermediate_size=self.intermediate or self.hidden * 11 // 4,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads or self.hidden // 64,
-            num_key_value_heads=self.kv_heads or self.hidden // 128,
-            max_position_embeddings=2**21,
-            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-            initializer_range=1.6 * self.hidden**-0.5,  # attention far from uniform, whatever the size
-        )
-
-
-LLAMA_8B = Shape(32, 4096, 32, 8, 14_336, 128_256)
-"""Of Llama 3.1 8B."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured.
-
-    Attributes
-    ----------
-    model : str
-        `random`, `embedded`, a hub id or a folder.
-    heads : str, optional
-        As for `QRScorer.from_pretrained`. A published set's heads may be read in a random model of its shape.
-    deepest : int, optional
-        For a random model without `heads`: the deepest layer that has one. By default just above the middle.
-    device, dtype : str
-    shape : Shape
-        Of a random model.
-    max_prompt_tokens : int, optional
-        As for `QRScorer.from_pretrained`.
-    cross_encoder : str, optional
-        Hub id or folder; by default one of MiniLM's shape with random weights.
-    """
-
-    model: str = RANDOM
-    heads: str | None = None
-    deepest: int | None = None
-    device: str = "cpu"
-    dtype: str = "auto"
-    shape: Shape = Shape()
-    max_prompt_tokens: int | None = None
-    cross_encoder: str | None = None
+NOT_RANDOM = ("revision", "device_map", "tp_size")
 
 
 class RandomModel(SharedModel):
@@ -132,7 +54,8 @@ class Loaded:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self._base = _random(subject) if subject.model == RANDOM else _pretrained(subject)
+        self._asked = subject.options.changed(model=_own_name(subject.model))
+        self._base = _random(subject, self._asked) if subject.model == RANDOM else _pretrained(self._asked)
         self.shared = self._base.reader.model
         self.shape = HeadShape.of(self.shared.config)
         self.tokenizer = self._base.tokenizer
@@ -146,6 +69,16 @@ class Loaded:
     def name(self) -> str:
         """The model's, for people."""
         return self._base.model_name
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.shared.source.device
+
+    @property
+    def layout(self) -> Layout:
+        """The caller's, by default the head set's."""
+        return self._asked.layout or self.heads.layout
 
     def whole(self) -> PreTrainedModel:
         """The model with all its layers, without language-model head."""
@@ -169,14 +102,11 @@ class Loaded:
         return other
 
     def scorer(self, layout: Layout = "joint") -> QRScorer:
-        """A new scorer that has read nothing."""
+        """A new scorer that has encoded nothing."""
         base = self._base
-        options = base.options.changed(
-            layout=layout,
-            max_prompt_tokens=base.max_prompt_tokens if layout == "joint" else NO_BOUND,
-            cache_bytes=NO_BOUND,
-            document_cache=DocumentCache(NO_BOUND) if layout == "independent" else None,
-        )
+        options = completed(self._asked.changed(layout=layout, cache_bytes=NO_BOUND), base.heads)
+        if layout == "independent":
+            options = options.changed(max_prompt_tokens=NO_BOUND, document_cache=DocumentCache(NO_BOUND))
         return QRScorer(self.shared, base.tokenizer, base.heads, base.heads_name, options, base.template)
 
 
@@ -195,43 +125,42 @@ def spread(model: str, shape: HeadShape, deepest: int) -> HeadSet:
     return HeadSet(model=model, config=shape, template="plain", criterion="none", data="none", heads=heads)
 
 
-def _random(subject: Subject) -> QRScorer:
+def _own_name(model: str) -> str | None:
+    """What a scorer's options call the model."""
+    return {RANDOM: "random weights", EMBEDDED: None, EMBEDDED_NAME: None}.get(model, model)
+
+
+def _random(subject: Subject, asked: ScorerOptions) -> QRScorer:
     config = subject.shape.config()
     shape = HeadShape.of(config)
-    dtype = "bfloat16" if subject.dtype == "auto" else subject.dtype
+    for name in NOT_RANDOM:
+        if getattr(asked, name) is not None:
+            raise InputError(f"{name} is for a model from files: random weights are made in memory, on one device")
+    if asked.template not in (None, "plain"):
+        raise InputError(f"template {asked.template!r}: random weights have template 'plain'")
+    dtype = str(asked.dtype).removeprefix("torch.")
+    dtype = "bfloat16" if dtype == "auto" else dtype
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r}: use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
-    if subject.heads is None:
+    if asked.heads is None:
         heads = spread(RANDOM, shape, shape.layers * 9 // 16 if subject.deepest is None else subject.deepest)
+        name = f"{HEADS_READ} heads up to layer {heads.deepest}"
     else:
-        heads = _given(subject.heads, shape)
-    return QRScorer(
-        RandomModel(ModelSource(name="random weights", dtype=dtype, device=subject.device), config),
-        QRScorer.from_pretrained(device="cpu").tokenizer,
-        heads,
-        subject.heads or f"{HEADS_READ} heads up to layer {heads.deepest}",
-        ScorerOptions(
-            model="random weights", layout="joint", calibrate=True, max_prompt_tokens=subject.max_prompt_tokens
-        ),
-        plain_template(),
-    )
+        heads, name = _given(asked.heads, shape), str(asked.heads)
+    source = ModelSource.of("random weights", asked.changed(dtype=dtype))
+    tokenizer = QRScorer.from_pretrained(device="cpu").tokenizer
+    options = completed(asked.changed(layout="joint"), heads)
+    return QRScorer(RandomModel(source, config), tokenizer, heads, name, options, plain_template())
 
 
-def _given(heads: str, shape: HeadShape) -> HeadSet:
+def _given(heads: Any, shape: HeadShape) -> HeadSet:
     """Pairs, or a set of another model, whose template a random model has no use for."""
     try:
-        found = HeadSet.load(heads).heads
+        found = heads.heads if isinstance(heads, HeadSet) else HeadSet.load(heads).heads
     except QRHeadError:
         return resolve(heads, RANDOM, RANDOM, None, shape, "plain", has_chat_template=False)[0]
     return HeadSet(model=RANDOM, config=shape, template="plain", criterion="none", data="none", heads=found)
 
 
-def _pretrained(subject: Subject) -> QRScorer:
-    return QRScorer.from_pretrained(
-        None if subject.model in (EMBEDDED, EMBEDDED_NAME) else subject.model,
-        subject.heads,
-        layout="joint",
-        device=subject.device,
-        dtype=subject.dtype,
-        max_prompt_tokens=subject.max_prompt_tokens,
-    )
+def _pretrained(asked: ScorerOptions) -> QRScorer:
+    return QRScorer.from_options(asked.changed(layout="joint", document_cache=None, cache_bytes=None))

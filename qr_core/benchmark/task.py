@@ -1,8 +1,6 @@
 """Task: documents of about a hundred words and questions of about 24 tokens, the same ones every time.
 
 The text is sentences of the demo's articles, drawn at random: documents differ, and none is about anything.
-
-Knows of a model only how many tokens its prompts take.
 """
 
 from __future__ import annotations
@@ -20,12 +18,12 @@ from qr_core.types import Document
 WORDS = 100
 """Fewest of a document; its last sentence is whole."""
 NEW_SHARE = 0.1
-"""Of the documents in a new combination, so many (at least one) replace others."""
+"""Share of the documents in a new combination, at least one, that take the place of others."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every side of a comparison gets.
+    """What every variant gets.
 
     Attributes
     ----------
@@ -44,12 +42,12 @@ class Task:
 def task_of(count: int, queries: int = 2, seed: int = 0) -> Task:
     """A task of `count` documents."""
     draw = random.Random(seed)
-    pool = _sentences()
+    sentences = _sentences()
     spare = max(1, round(count * NEW_SHARE))
-    made = [_document(draw, pool, number) for number in range(count + spare)]
+    made = [_document(draw, sentences, number) for number in range(count + spare)]
     combination = made[spare:]
     draw.shuffle(combination)
-    asked = (_query(random.Random(f"{seed} {number}"), pool, number) for number in range(queries))
+    asked = (_query(random.Random(f"{seed} {number}"), sentences, number) for number in range(queries))
     return Task(tuple(made[:count]), tuple(combination), tuple(asked))
 
 
@@ -77,13 +75,13 @@ def _sentences() -> tuple[str, ...]:
     return tuple(d.text[unit.start : unit.end] for d in documents for unit in units(d.text, "sentence"))
 
 
-def _document(draw: random.Random, pool: tuple[str, ...], number: int) -> Document:
+def _document(draw: random.Random, sentences: tuple[str, ...], number: int) -> Document:
     text = f"Note {number}."
     while len(text.split()) < WORDS:
-        text += f" {draw.choice(pool)}"
+        text += f" {draw.choice(sentences)}"
     return Document(text)
 
 
-def _query(draw: random.Random, pool: tuple[str, ...], number: int) -> str:
-    words = draw.choice(pool).split()[:10]
+def _query(draw: random.Random, sentences: tuple[str, ...], number: int) -> str:
+    words = draw.choice(sentences).split()[:10]
     return f"What does note {number} say about this: {' '.join(words)}?"

@@ -1,38 +1,45 @@
-"""Timing: every side in turn, several times, with what it took and how alike the scores are.
+"""Timing: every variant in turn, several times, with what it took and how alike the scores are.
 
-Ratios are medians of ratios within a round: what slows the whole machine down for a while slows both of its sides.
-
-Knows nothing of what a side computes.
+Ratios are medians of ratios within a round: what slows the whole machine down for a while slows both parts of a ratio.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from qr_core.benchmark.sides import Scores, Side
+from qr_core.benchmark.held import held_bytes
+from qr_core.benchmark.variants import VARIANTS, Case, Scores
 from qr_core.correlation import spearman
+from qr_core.scorer import QRScorer
 
 
 @dataclass
 class Measured:
-    """One side's runs.
+    """One variant's runs.
 
     Attributes
     ----------
     wall, cpu : list of float
         Seconds of each round; CPU seconds are those of this process, all threads together.
+    passes : int
+        Forward passes of the subject's model in a round; in each, layers up to some depth run once.
+    held : int, optional
+        Bytes of tensors in the caches of the scorer, after a round; None where there is no scorer.
     scores : list of float, optional
         Of the last round.
     """
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    passes: int = 0
+    held: int | None = None
     scores: Scores | None = None
 
     def by(self, clock: str) -> list[float]:
@@ -40,32 +47,47 @@ class Measured:
         return self.cpu if clock == "cpu" else self.wall
 
 
-def time_sides(
-    sides: Mapping[str, Side], repeats: int, device: str, tell: Callable[[str], None] | None = None
+def time_variants(
+    case: Case, names: Sequence[str], repeats: int, tell: Callable[[str], None] | None = None
 ) -> dict[str, Measured]:
-    """Run every side `repeats` times, in turn.
+    """Run every variant `repeats` times, in turn.
 
     Parameters
     ----------
     tell : callable, optional
         Told what runs next.
     """
-    found = {name: Measured() for name in sides}
+    found = {name: Measured() for name in names}
+    device = case.loaded.device
     for number in range(repeats):
-        for name, side in sides.items():
+        for name, measured in found.items():
             if tell:
                 tell(f"round {number + 1} of {repeats}: {name}")
-            given = side.prepare()
-            wait(device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            scores = side.run(given)
-            wait(device)
-            measured = found[name]
-            measured.wall.append(time.perf_counter() - wall)
-            measured.cpu.append(time.process_time() - cpu)
-            measured.scores = scores
+            variant = VARIANTS[name]
+            given = variant.before(case)
+            with _passes(case.loaded.partial()) as passes:
+                wait(device)
+                wall, cpu = time.perf_counter(), time.process_time()
+                measured.scores = variant.run(case, given)
+                wait(device)
+                measured.wall.append(time.perf_counter() - wall)
+                measured.cpu.append(time.process_time() - cpu)
+            measured.passes = len(passes)
+            if isinstance(given, QRScorer) and measured.held is None:
+                measured.held = held_bytes(given.cache, given.document_cache)
             del given
     return found
+
+
+@contextmanager
+def _passes(model: torch.nn.Module) -> Iterator[list[None]]:
+    """A list that grows by one with each forward pass of the model."""
+    found: list[None] = []
+    hook = model.register_forward_pre_hook(lambda *_: found.append(None))
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def wait(device: str) -> None:
@@ -100,13 +122,13 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float | None:
 
 def agreement(found: Mapping[str, Measured]) -> dict[str, float | None]:
     """How far the joint scores are from the published ones, and how alike the independent layout ranks."""
-    joint, published, apart = (
+    joint, published, independent = (
         found[name].scores if name in found else None for name in ("joint", "published", "independent-cold")
     )
     said: dict[str, float | None] = {}
     if joint is not None and published is not None:
         said["largest_difference_joint_published"] = max(abs(a - b) for a, b in zip(joint, published, strict=True))
         said["rank_correlation_joint_published"] = spearman(joint, published)
-    if joint is not None and apart is not None:
-        said["rank_correlation_independent_joint"] = spearman(joint, apart)
+    if joint is not None and independent is not None:
+        said["rank_correlation_independent_joint"] = spearman(joint, independent)
     return said

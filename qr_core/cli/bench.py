@@ -1,18 +1,15 @@
-"""Command line: `qrhead bench`.
-
-Knows nothing of how anything is measured.
-"""
+"""Command line: `qrhead bench`."""
 
 from __future__ import annotations
 
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from qr_core.cli.common import Device, Dtype, Format, FormatOption, Window, err, out, print_json
+from qr_core.cli.common import Device, Dtype, Format, FormatOption, LayoutOption, Window, err, out, print_json
 from qr_core.errors import InputError
 
 
@@ -30,17 +27,20 @@ def bench(
     hidden: Annotated[int, typer.Option(help="Its hidden size, a multiple of 128.", min=128)] = 1024,
     deepest: Annotated[int | None, typer.Option(help="Its deepest layer with a selected head, from 0.", min=0)] = None,
     lengths: Annotated[str, typer.Option(help="Tokens of the prompt, such as 1000,4000,16000.")] = "4000",
-    sides: Annotated[str, typer.Option(help="Some of: see above. Default: all.")] = "all",
+    variants: Annotated[
+        str, typer.Option("--variants", "--sides", help="Some of: see above, separated by commas.")
+    ] = "all",
     depths: Annotated[str | None, typer.Option(help="Deepest layers to compare, such as 3,7,11,15.")] = None,
     documents: Annotated[
         str | None, typer.Option(help="Numbers of documents for the independent layout, such as 10,100,1000.")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Timed rounds; the median counts.", min=1)] = 5,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, each side in a fresh process.")] = True,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, each variant in a fresh process.")] = True,
     clock: Annotated[Clock, typer.Option(help="cpu: seconds of the processor, on a busy machine.")] = Clock.wall,
     cross_encoder: Annotated[
         str | None, typer.Option(help="Hub id or folder. Default: of MiniLM's shape, random weights.")
     ] = None,
+    layout: LayoutOption = None,
     max_prompt_tokens: Window = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -50,32 +50,29 @@ def bench(
     """Time scoring beside a plain forward pass, the published algorithm and a cross-encoder.
 
     plain: one forward pass of the whole prompt, no language-model head. published: documents through all layers,
-    then query and N/A with the attention of all heads. joint: ranking, nothing read before. second: another query over
-    the same documents. many: a hundred queries at once. independent-cold, independent-warm: documents encoded apart,
-    nothing read before, and a new combination of documents that were. cross-encoder: every pair;
-    dense: every document; both for scale.
+    then query and N/A with the attention of all heads. joint: ranking, nothing encoded before. second: another query
+    over the same documents. many: a hundred queries at once, in --layout; many-warm: over documents that were ranked
+    before; both beside a single query. independent-cold, independent-second, independent-warm: documents encoded
+    independently, nothing encoded before, another query over them, and a new combination of documents that were
+    encoded. cross-encoder: every pair; dense: every document; both for scale.
     """
     from qr_core.benchmark import plot, report
-    from qr_core.benchmark.run import Plan, run
-    from qr_core.benchmark.sides import SIDES
-    from qr_core.benchmark.subject import Shape, Subject
+    from qr_core.benchmark.plan import Plan, Shape, Subject
+    from qr_core.benchmark.run import run
     from qr_core.display.figures import figure
-    from qr_core.model.loading import pick_device
+    from qr_core.options import ScorerOptions
 
-    chosen = SIDES if sides == "all" else tuple(name for name in SIDES if name in _names(sides, SIDES))
+    chosen: Any = layout.value if layout else None
     subject = Subject(
-        model=model,
-        heads=heads,
-        deepest=deepest,
-        device=pick_device(device),
-        dtype=dtype,
-        shape=Shape(layers=layers, hidden=hidden),
-        max_prompt_tokens=max_prompt_tokens,
-        cross_encoder=cross_encoder,
+        model,
+        Shape(layers, hidden),
+        deepest,
+        cross_encoder,
+        ScorerOptions(heads=heads, layout=chosen, device=device, dtype=dtype, max_prompt_tokens=max_prompt_tokens),
     )
     plan = Plan(
         lengths=_numbers("--lengths", lengths),
-        sides=chosen,
+        variants=tuple(name.strip() for name in variants.split(",")),
         depths=_numbers("--depths", depths),
         documents=_numbers("--documents", documents),
         repeats=repeats,
@@ -97,14 +94,6 @@ def bench(
         print_json(found)
     else:
         report.show(out, found)
-
-
-def _names(given: str, known: tuple[str, ...]) -> set[str]:
-    names = {name.strip() for name in given.split(",")}
-    strange = sorted(names - set(known))
-    if strange:
-        raise InputError(f"no side {strange[0]!r}: use some of {', '.join(known)}")
-    return names
 
 
 def _numbers(option: str, given: str | None) -> tuple[int, ...]:
