@@ -66,8 +66,9 @@ class SystemOptions:
 
     systems: tuple[str, ...] = option(
         ("qr", "bm25"),
-        "Comma-separated: qr, all (every head: In-Context Re-ranking), random-heads, retrieval-heads, bm25, given (the "
-        "candidates' order), dense, cross-encoder, rankgpt, full-context (answers only).",
+        "Comma-separated. all: every head (In-Context Re-ranking). given: the candidates' own order. full-context: "
+        "answers only.",
+        registry="qr_core.evaluation.lineup:SYSTEMS",
         panel=SYSTEMS,
     )
     retrieval_heads: str | None = option(
