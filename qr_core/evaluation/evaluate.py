@@ -10,7 +10,7 @@ from typing import Any
 
 from qr_core.errors import InputError, ModelLoadError
 from qr_core.evaluation import metrics
-from qr_core.evaluation.answers.replies import Answering, Track, answer
+from qr_core.evaluation.answers.replies import Answering, Track, answer, untracked
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.provenance import digest, fingerprint, versions
 from qr_core.evaluation.runner import Found, file_name, latency, run
@@ -83,7 +83,9 @@ class Plan:
     elsewhere: Elsewhere | None = None
 
 
-def evaluate(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | None, track: Track) -> Results:
+def evaluate(
+    work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | None = None, track: Track = untracked
+) -> Results:
     """Let every system do the work, going on where an earlier run in `folder` stopped.
 
     Raises

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from qr_core.evaluation import metrics
 from qr_core.evaluation.answers.judging import Judge
-from qr_core.evaluation.answers.replies import Answering, Track
+from qr_core.evaluation.answers.replies import Answering, Track, untracked
 from qr_core.evaluation.evaluate import Plan, Results, counter, evaluate
 from qr_core.evaluation.lineup import line_up
 from qr_core.evaluation.options import EvaluationOptions
@@ -23,11 +21,6 @@ from qr_core.evaluation.work import Request, Work
 from qr_core.files.inputs import read_text
 from qr_core.generation import Generator, generator_of
 from qr_core.parallel.pool import Workers
-
-
-def untracked(_: str, __: int) -> AbstractContextManager[Callable[[], None]]:
-    """A `Track` that shows nothing."""
-    return nullcontext(lambda: None)
 
 
 def launch(

@@ -7,7 +7,7 @@ the same replies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ from qr_core.generation import Generator
 
 Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """From a name and a number of queries to a context with a function to call after each."""
+
+
+def untracked(_: str, __: int) -> AbstractContextManager[Callable[[], None]]:
+    """A `Track` that shows nothing."""
+    return nullcontext(lambda: None)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qr_core import Document, InputError
+from qr_core.evaluation import beir as former
 from qr_core.evaluation.data import beir
+from qr_core.evaluation.work import CandidateSet, Pool, Work
 
 
 def test_sets_from_a_run(folder):
@@ -48,3 +50,10 @@ def test_malformed_data_is_named(folder, name, content, words):
 def test_a_folder_without_data(tmp_path):
     with pytest.raises(InputError, match=r"neither corpus\.jsonl nor"):
         beir.read_beir(tmp_path)
+
+
+def test_former_names_work():
+    assert (former.pools_by_title, former.pools_from_candidates) == (beir.sets_by_title, beir.sets_from_candidates)
+    assert Pool is CandidateSet
+    work = Work([CandidateSet("q", "?", ())])
+    assert work.pools is work.candidate_sets
