@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from qr_core.mini import EMBEDDED_NAME
 from qr_core.prompts.templates import TemplateName
 from qr_core.scorer import QRScorer
-from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.chunking import TextFormat
+from qr_core.text.units import UnitName
 from qr_core.types import Layout, Order
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qr_core.scorer import QRScorer
-    from qr_core.text.pruning import CallersCount
+    from qr_core.text.counting import CallersCount
 
 INSTRUCTION = "Answer the question from the text. If the text does not say, say so."
 MAX_TOKENS = 2048

@@ -33,9 +33,10 @@ from qr_core.ranking.units import divide
 from qr_core.reading.independent import TOTAL_TOKENS, IndependentReader
 from qr_core.reading.reader import Reader, TokenMasses
 from qr_core.text import pruning
-from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.chunking import TextFormat
+from qr_core.text.counting import CallersCount, counter
 from qr_core.text.pieces import Piece, in_parts, whole_documents
-from qr_core.text.pruning import Budget, CallersCount, Candidate, Rendering
+from qr_core.text.pruning import Budget, Candidate, Rendering
 from qr_core.types import Document, DocumentLike, Hit, Layout, Order, Pruned, Ranking
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class QRScorer:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without those that begin or end a prompt."""
-        return pruning.counter(None, self.tokenizer)(text)
+        return counter(None, self.tokenizer)(text)
 
     @property
     def prompts(self) -> PromptBuilder:
@@ -342,7 +343,7 @@ class QRScorer:
         top_k: int | None = None,
         min_relevance: float | None = None,
         min_keep: int = 0,
-        unit: UnitName = "sentence",
+        unit: str = "sentence",
         text_format: TextFormat = "text",
         headings: bool = False,
         titles: bool = False,
@@ -369,7 +370,7 @@ class QRScorer:
         unit : str
             `document` (of one text: its passages, or the sessions of a chat), `paragraph`, `sentence` or `turn`.
         text_format : str
-            `text`, `markdown` (headings, lists, tables and code fences stay whole) or `chat` (see `chunking.units`).
+            `text`, `markdown` (headings, lists, tables and code fences stay whole) or `chat` (see `chunking.blocks`).
         headings : bool
             Keep the headings that kept parts of Markdown stand under. A part that does not fit with them is left out.
         titles : bool
@@ -395,7 +396,7 @@ class QRScorer:
         """
         budget = Budget(max_tokens, top_k, min_relevance, min_keep)
         rendering = Rendering(ellipsis, headings, titles, text_format == "markdown")
-        count = pruning.counter(tokenizer, self.tokenizer)
+        count = counter(tokenizer, self.tokenizer)
         ranked, texts, windows = self.score_units(
             query, documents, unit=unit, text_format=text_format, order=order, progress=progress
         )
@@ -409,7 +410,7 @@ class QRScorer:
         query: str,
         documents: str | Iterable[DocumentLike],
         *,
-        unit: UnitName = "sentence",
+        unit: str = "sentence",
         text_format: TextFormat = "text",
         order: Order = "given",
         cache: ReadCache | None = None,

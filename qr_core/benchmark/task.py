@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from qr_core.files.inputs import documents_from_json_lines
-from qr_core.text.chunking import units
+from qr_core.text.chunking import sentences
 from qr_core.types import Document
 
 WORDS = 100
@@ -72,7 +72,7 @@ def task_of_tokens(tokens: int, length: Callable[[Task], int], queries: int = 2,
 def _sentences() -> tuple[str, ...]:
     articles = files("qr_core.demo").joinpath("articles.jsonl").read_text("utf-8")
     documents = documents_from_json_lines(articles, "articles.jsonl")
-    return tuple(d.text[unit.start : unit.end] for d in documents for unit in units(d.text, "sentence"))
+    return tuple(d.text[unit.start : unit.end] for d in documents for unit in sentences(d.text))
 
 
 def _document(draw: random.Random, sentences: tuple[str, ...], number: int) -> Document:

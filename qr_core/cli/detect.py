@@ -204,7 +204,7 @@ def _cases(
     generator: LocalGenerator, haystack: Path | None, needles: Path | None, tokens: str, depths: str
 ) -> list[Hidden]:
     from qr_core.detection.needles import hidden_needles
-    from qr_core.text.pruning import counter
+    from qr_core.text.counting import counter
 
     lengths, places = _numbers("--needle-tokens", tokens, 1, 10**7), _numbers("--needle-depths", depths, 0, 1)
     count = counter(None, generator.tokenizer)

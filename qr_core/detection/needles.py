@@ -12,8 +12,8 @@ from pathlib import Path
 
 from qr_core.errors import InputError
 from qr_core.files.inputs import documents_from_json_lines, json_lines, read_text
-from qr_core.text.chunking import units
-from qr_core.text.pruning import Count
+from qr_core.text.chunking import sentences
+from qr_core.text.counting import Count
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def hide(haystack: str, needle: Needle, depth: float, tokens: int | None, count:
     InputError
         When the haystack is blank, or `tokens` leave no room for a sentence of it.
     """
-    parts = [haystack[unit.start : unit.end] for unit in units(haystack, "sentence")]
+    parts = [haystack[unit.start : unit.end] for unit in sentences(haystack)]
     if not parts:
         raise InputError("the haystack is blank")
     if tokens is not None:

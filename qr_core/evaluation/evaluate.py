@@ -20,8 +20,8 @@ from qr_core.evaluation.work import CandidateSet, Work
 from qr_core.files.workfolder import WorkFolder, refuse_links
 from qr_core.mini import embedded_model
 from qr_core.model.loading import ModelSource, load_tokenizer
-from qr_core.text.pruning import Count
-from qr_core.text.pruning import counter as token_counter
+from qr_core.text.counting import Count
+from qr_core.text.counting import counter as token_counter
 
 Elsewhere = Callable[[Sequence[Entry], Sequence[CandidateSet], Mapping[str, Journal], Track], Mapping[str, Found]]
 """Lets some of the systems do the work outside this process; what they found, by name."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from qr_core.evaluation.options import DataOptions
     from qr_core.evaluation.systems.entry import Entry
-    from qr_core.text.pruning import Count
+    from qr_core.text.counting import Count
 
 Qrels = Mapping[str, Mapping[str, int]]
 """Grade of each judged document, by query id and document id."""

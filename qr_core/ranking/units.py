@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from qr_core.checks import check_one_of, checked_documents
 from qr_core.text import chunking
-from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.chunking import TextFormat
 from qr_core.text.pieces import Piece, whole_documents
 from qr_core.text.pruning import Candidate
+from qr_core.text.units import UNITS
 from qr_core.types import Document, DocumentLike
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Divided:
         return ranked
 
 
-def divide(documents: str | Iterable[DocumentLike], unit: UnitName, text_format: TextFormat) -> Divided:
+def divide(documents: str | Iterable[DocumentLike], unit: str, text_format: TextFormat) -> Divided:
     """Divide one text (a string) or documents.
 
     Parameters
@@ -65,18 +66,18 @@ def divide(documents: str | Iterable[DocumentLike], unit: UnitName, text_format:
     InputError
         When an option or a document is not usable.
     """
-    check_one_of("unit", unit, UnitName)
+    kind = UNITS[unit]
     check_one_of("text_format", text_format, TextFormat)
-    if unit == "turn":
-        text_format = "chat"
-    raw = isinstance(documents, str)
+    text_format = kind.text_format or text_format
+    whole = kind.whole_documents and not isinstance(documents, str)
     texts = [Document(documents)] if isinstance(documents, str) else checked_documents(documents)
     parts: list[tuple[int, chunking.Unit]] = []
-    pieces: list[Piece] = []
+    pieces: list[Piece] = whole_documents(texts) if whole else []
     for number, text in enumerate(texts):
-        passages = chunking.passages(text.text, text_format) if raw or unit != "document" else []
+        if whole:
+            parts += [(number, chunking.Unit(0, len(text.text)))] if text.text.strip() else []
+            continue
+        passages = chunking.passages(text.text, text_format)
         pieces += [Piece(number, passage.start, passage.end) for passage in passages]
-        parts += [(number, part) for part in chunking.within(text.text, unit, text_format, passages)]
-    if not raw and unit == "document":
-        pieces = whole_documents(texts)
+        parts += [(number, part) for part in kind.cut(text.text, text_format)]
     return Divided(texts, pieces if parts else [], parts)

@@ -1,9 +1,7 @@
-"""Chunking: cut a text into units (paragraphs, sentences, turns) and passages, as spans of the original string.
+"""Chunking: cut a text into paragraphs, sentences, turns and passages, as spans of the original string.
 
 Markdown blocks come from markdown-it-py, sentence borders from sentencex. Units never overlap, are never blank, and
 leave out only the white space between them: every unit is `text[start:end]`.
-
-Knows nothing of tokens, scores or budgets.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from typing import Literal
 from qr_core.checks import encodable
 from qr_core.text import transcripts
 
-UnitName = Literal["document", "paragraph", "sentence", "turn"]
 TextFormat = Literal["text", "markdown", "chat"]
 
 LONGEST_UNIT = 2000
-"""Characters. A longer sentence is cut at a blank, or just there."""
+"""Characters. A longer sentence is cut at a blank, or at this length where it has none."""
 PASSAGE_WORDS = 100
-"""A passage of raw text takes in whole blocks until it has so many words."""
+"""A passage of raw text takes in whole blocks until it has at least this many words."""
 
 _LINE_END = r"(?:\r\n|\n|\r(?!\n))"
 _LINE_ENDS = re.compile(_LINE_END)
@@ -57,29 +54,8 @@ class Unit:
     session: int = 0
 
 
-def units(text: str, unit: UnitName, text_format: TextFormat = "text") -> list[Unit]:
-    """Cut `text` into units, in order.
-
-    Parameters
-    ----------
-    text : str
-    unit : str
-        `document`: the whole text; `paragraph`: text between blank lines, or one block of Markdown, or one turn;
-        `sentence`: paragraphs cut at sentence ends, but headings, lists, tables and code fences whole; `turn`: what
-        one speaker says (needs a chat transcript).
-    text_format : str
-        `text`, `markdown`, or `chat` (see `qr_core.text.transcripts`).
-    """
-    if unit == "document":
-        return [] if not text.strip() else [Unit(*_trimmed(text, 0, len(text)))]
-    found = blocks(text, "chat" if unit == "turn" else text_format)
-    if unit == "sentence":
-        found = [part for block in found for part in _sentences(text, block)]
-    return found
-
-
 def blocks(text: str, text_format: TextFormat) -> list[Unit]:
-    """Paragraphs of a text, top-level blocks of Markdown, or turns of a chat transcript."""
+    """Paragraphs of a text, top-level blocks of Markdown, or turns of a chat (see `qr_core.text.transcripts`)."""
     if text_format == "markdown":
         return _markdown_blocks(text)
     if text_format == "chat":
@@ -88,25 +64,30 @@ def blocks(text: str, text_format: TextFormat) -> list[Unit]:
     return [Unit(start, end) for a, b in pairwise(borders) for start, end in [_trimmed(text, a, b)] if start < end]
 
 
+def sentences(text: str, text_format: TextFormat = "text") -> list[Unit]:
+    """Blocks cut at sentence ends; headings, lists, tables and code fences stay whole."""
+    return [part for block in blocks(text, text_format) for part in _sentences(text, block)]
+
+
 def passages(text: str, text_format: TextFormat = "text", words: int = PASSAGE_WORDS) -> list[Unit]:
-    """Group consecutive blocks until each group has `words` words: what a raw text shows the scorer as documents.
+    """Group consecutive blocks until each group has `words` words: how one raw text is shown to the scorer.
 
     Headings begin a passage, sessions are not mixed, and paragraphs of more than twice `words` are cut at sentences.
     """
-    pieces: list[Unit] = []
+    parts: list[Unit] = []
     for block in blocks(text, text_format):
         long = len(text[block.start : block.end].split()) > 2 * words
-        pieces += _sentences(text, block) if long else [block]
+        parts += _sentences(text, block) if long else [block]
     groups: list[Unit] = []
     count, closed = 0, True
-    for piece in pieces:
-        new_section = piece.level > 0 or (groups and groups[-1].session != piece.session)
+    for part in parts:
+        new_section = part.level > 0 or (groups and groups[-1].session != part.session)
         if closed or (new_section and not groups[-1].level):
-            groups.append(replace(piece, whole=False))
+            groups.append(replace(part, whole=False))
             count = 0
         else:
-            groups[-1] = replace(groups[-1], end=piece.end, level=piece.level)
-        count += len(text[piece.start : piece.end].split())
+            groups[-1] = replace(groups[-1], end=part.end, level=part.level)
+        count += len(text[part.start : part.end].split())
         closed = count >= words
     return groups
 
@@ -130,15 +111,6 @@ def sessions(text: str) -> list[Unit]:
         else:
             found.append(turn)
     return found
-
-
-def within(text: str, unit: UnitName, text_format: TextFormat, passages: Sequence[Unit]) -> list[Unit]:
-    """Units of one document that is shown as `passages`; these are empty where it is shown whole."""
-    if unit != "document":
-        return units(text, unit, text_format)
-    if passages:
-        return sessions(text) if text_format == "chat" else list(passages)
-    return [Unit(0, len(text))] if text.strip() else []
 
 
 def halves(text: str, start: int, end: int) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
-"""Pieces: what of a document is encoded at once; long documents are cut at paragraphs, sentences and blanks.
+"""Pieces: the parts in which a document is encoded; long documents are cut at paragraphs, sentences and blanks.
 
-Knows nothing of models and tokenizers: text is measured by a function that the caller hands in.
+Text is measured by a function that the caller hands in.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qr_core.errors import InputError
-from qr_core.text.chunking import halves, units
+from qr_core.text.chunking import blocks, halves, sentences
 from qr_core.types import Document
 
 PIECE_SHARE = 0.25
-"""Most of a prompt that one piece takes, so that several can be compared; longer documents are cut."""
+"""The largest share of a prompt that one piece may take, so that several can be compared; longer ones are cut."""
 EVEN = 1.25
-"""A part of a document may be so much longer than if all were equal: they end at paragraphs and sentences."""
+"""Parts end at paragraphs and sentences: one may be longer by this factor than if all were equal."""
 
 Measure = Callable[[Sequence[Document]], list[int]]
 """How many tokens each document takes in a prompt, at most."""
@@ -24,7 +24,7 @@ Measure = Callable[[Sequence[Document]], list[int]]
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a document's text that is read in one go: `documents[document].text[start:end]`."""
+    """Part of a document's text that is encoded as one document: `documents[document].text[start:end]`."""
 
     document: int
     start: int
@@ -74,7 +74,7 @@ def cut_long(
         title = _title_tokens(document, measure)
         if title > limit // 2:
             raise InputError(
-                f"document {piece.document}: its title takes {title} tokens, too many for windows of {capacity}: "
+                f"document {piece.document}: its title takes {title} tokens, too many for segments of {capacity}: "
                 "shorten the title, or allow longer prompts"
             )
         for start, end, tokens in _spans(document.text, piece, limit - title, measure):
@@ -84,7 +84,7 @@ def cut_long(
 
 
 def in_parts(documents: Sequence[Document], pieces: Sequence[Piece], tokens: int, measure: Measure) -> list[Piece]:
-    """Cut pieces of more than `tokens` tokens into parts of about equal length, with their titles at most so long.
+    """Cut pieces of more than `tokens` tokens into parts of about equal length, at most that long with their titles.
 
     A title gets half of that at most; a longer one makes its parts longer.
     """
@@ -110,13 +110,12 @@ def _spans(text: str, piece: Piece, limit: int, measure: Measure) -> list[tuple[
     """Consecutive spans of a piece with at most `limit` tokens each, as (start, end, tokens)."""
     inside = text[piece.start : piece.end]
     small: list[tuple[int, int, int]] = []
-    paragraphs = [(unit.start, unit.end) for unit in units(inside, "paragraph")]
+    paragraphs = [(unit.start, unit.end) for unit in blocks(inside, "text")]
     for (start, end), tokens in zip(paragraphs, measure([Document(inside[a:b]) for a, b in paragraphs]), strict=True):
         if tokens <= limit:
             small.append((start, end, tokens))
             continue
-        sentences = [(start + unit.start, start + unit.end) for unit in units(inside[start:end], "sentence")]
-        todo = sentences[::-1]
+        todo = [(start + unit.start, start + unit.end) for unit in sentences(inside[start:end])][::-1]
         while todo:
             a, b = todo.pop()
             tokens = measure([Document(inside[a:b])])[0]

@@ -1,31 +1,22 @@
 """Pruning: choose scored units within a token budget and put them together again, in document order.
 
-Extractive: what is kept is `text[start:end]` of the original, nothing is rewritten. Knows nothing of models; tokens are
-counted by a function that the caller hands in.
+Extractive: what is kept is `text[start:end]` of the original, nothing is rewritten. Tokens are counted by a function
+that the caller hands in.
 """
 
 from __future__ import annotations
 
-import math
-import numbers
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from qr_core.checks import check_whole_number, encodable
+from qr_core.checks import check_whole_number
 from qr_core.display.wording import titled
 from qr_core.errors import InputError
+from qr_core.text.counting import Count
 from qr_core.types import Document, Span
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-Count = Callable[[str], int]
-"""How many tokens a text has."""
-CallersCount = Callable[[str], float]
-"""The same from a caller: what is not whole is rounded up."""
 FURTHER_TRIES = 64
 """Units beyond the first choice that are tried one by one, with the whole text counted each time."""
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
@@ -40,11 +31,11 @@ class Budget:
     max_tokens : int, optional
         Of the rendered text. Never exceeded; a unit that does not fit is passed over for the next that does.
     top_k : int, optional
-        Only the best so many units.
+        At most this many units, the best ones.
     min_relevance : float, optional
         Only units of at least this relevance.
     min_keep : int
-        So many of the best units are kept whatever their relevance; `max_tokens` still holds.
+        This many of the best units are kept whatever their relevance; `max_tokens` still holds.
     """
 
     max_tokens: int | None = None
@@ -86,7 +77,7 @@ class Rendering:
     titles : bool
         Begin each document with its title.
     markdown : bool
-        Put whole lines that were left out apart by a blank line, so that blocks stay blocks.
+        Where whole lines were left out, put a blank line between their neighbours, so that blocks stay blocks.
     """
 
     ellipsis: str | None = None
@@ -105,32 +96,6 @@ class Candidate:
     score: float
     relevance: float
     headings: tuple[tuple[int, int], ...] = ()
-
-
-def counter(tokenizer: PreTrainedTokenizerBase | CallersCount | None, default: PreTrainedTokenizerBase) -> Count:
-    """A token count from a Hugging Face tokenizer, from a function of a text, or from `default`.
-
-    Raises
-    ------
-    InputError
-        When `tokenizer` is neither.
-    """
-    chosen: Any = default if tokenizer is None else tokenizer
-    if hasattr(chosen, "apply_chat_template"):  # every Hugging Face tokenizer
-        return lambda text: len(chosen(encodable(text), add_special_tokens=False, verbose=False)["input_ids"])
-    if not callable(chosen):
-        raise InputError(
-            f"the tokenizer to count with is of type {type(chosen).__name__}: pass a Hugging Face tokenizer, "
-            "or a function from a text to its number of tokens"
-        )
-
-    def counted(text: str) -> int:
-        value = chosen(text)
-        if not isinstance(value, numbers.Real) or not math.isfinite(value) or value < 0:
-            raise InputError(f"the function to count tokens with gave {value!r}: it must give a number from 0")
-        return math.ceil(float(value))
-
-    return counted
 
 
 def whole_tokens(documents: Sequence[Document], rendering: Rendering, count: Count) -> int:

@@ -3,8 +3,6 @@
 A turn goes on until the next line that names a speaker: `Anna: ...`, `**Anna:** ...`, `[10:32] Anna: ...`,
 `Anna (10:32): ...`, `02/01/2024, 10:32 - Anna: ...`, `<anna> ...`, `[user]: ...`. A session begins with a line such as
 `Session 2`, or with a heading or a rule right before a turn. Lines inside code fences begin nothing.
-
-Knows nothing of units or scores.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from qr_core.detection.needles import NEEDLES, Hidden, Needle, default_haystack,
 from qr_core.errors import InputError
 from qr_core.evaluation.work import CandidateSet, Expected, Request, Work
 from qr_core.files.inputs import read_text
-from qr_core.text.chunking import passages, units
-from qr_core.text.pruning import Count
+from qr_core.text.chunking import passages, sentences
+from qr_core.text.counting import Count
 from qr_core.types import Document
 
 
@@ -100,7 +100,7 @@ def _documents(hidden: Hidden) -> tuple[tuple[Document, ...], str]:
 def _notes(
     haystack: str, needles: Sequence[Needle], lengths: Sequence[int], single: set[int], count: Count
 ) -> tuple[str, ...]:
-    costs = [count(haystack[unit.start : unit.end]) + 1 for unit in units(haystack, "sentence")]
+    costs = [count(haystack[unit.start : unit.end]) + 1 for unit in sentences(haystack)]
     once = sum(costs) + min(count(needle.sentence.strip()) + 1 for needle in needles)
     notes = []
     if repeated := [length for length in lengths if length >= once + costs[0]]:

@@ -21,7 +21,7 @@ from qr_core.evaluation.systems.entry import Entry, Ranker
 from qr_core.evaluation.work import CandidateSet, Handle, Request, Work
 from qr_core.files.inputs import read_text
 from qr_core.scorer import QRScorer
-from qr_core.text.chunking import units
+from qr_core.text.chunking import sentences
 from qr_core.text.pruning import Budget, Candidate, Rendering, select
 from qr_core.types import Document
 
@@ -88,7 +88,7 @@ def ranking_pruner(make: Callable[[], Ranker]) -> Pruner:
     made = cache(make)
 
     def run(corpus: Corpus, queries: Sequence[str]) -> Iterable[list[Candidate]]:
-        parts = units(corpus.text, "sentence")
+        parts = sentences(corpus.text)
         documents = tuple(Document(corpus.text[p.start : p.end], id=str(i)) for i, p in enumerate(parts))
         sets = [CandidateSet(str(n), query, documents) for n, query in enumerate(queries)]
         for scores in made()(sets):

@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from qr_core.prompts.templates.chat import CHAT_ARGUMENTS, chat_template
     from qr_core.prompts.templates.plain import plain_template
     from qr_core.prompts.templates.reference import reference_template
-    from qr_core.prompts.templates.registry import TEMPLATES
+    from qr_core.prompts.templates.registry import TEMPLATES, TemplateName
     from qr_core.prompts.templates.template import (
         INTRODUCTION,
         LATE_INSTRUCTION,
         NULL_QUERY,
         QUERY_LABEL,
         Template,
-        TemplateName,
         TemplateSource,
     )
 
@@ -48,7 +47,7 @@ __getattr__, __dir__ = exports(
         "QUERY_LABEL": "qr_core.prompts.templates.template",
         "TEMPLATES": "qr_core.prompts.templates.registry",
         "Template": "qr_core.prompts.templates.template",
-        "TemplateName": "qr_core.prompts.templates.template",
+        "TemplateName": "qr_core.prompts.templates.registry",
         "TemplateSource": "qr_core.prompts.templates.template",
         "chat_template": "qr_core.prompts.templates.chat",
         "plain_template": "qr_core.prompts.templates.plain",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TemplateName = str
 INTRODUCTION = "Here are some paragraphs:"
 LATE_INSTRUCTION = "Please find information that are relevant to the following query in the paragraphs above."
 QUERY_LABEL = "Query:"

@@ -7,7 +7,8 @@ from pydantic import BaseModel, Field, model_validator
 from qr_core.server.dialects.dialect import Ask, Dialect, new_router
 from qr_core.server.dialects.fields import LARGEST, Body, Documents, Whole, documents_of
 from qr_core.server.jobs import PruneJob
-from qr_core.text.chunking import TextFormat, UnitName
+from qr_core.text.chunking import TextFormat
+from qr_core.text.units import UnitName
 from qr_core.types import Order
 
 router = new_router()

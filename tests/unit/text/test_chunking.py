@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core.text import chunking
-from qr_core.text.chunking import passages, sessions, units
+from qr_core.text.chunking import passages, sessions
+from tests.unit.text.cutting import units
 
 MARKDOWN = """# Boiler manual
 

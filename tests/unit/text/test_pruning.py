@@ -5,31 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from qr_core import Document, InputError, QRScorer
 from qr_core.checks import encodable
-from qr_core.text import pruning
-from qr_core.text.chunking import units
+from qr_core.text.counting import counter
 from qr_core.text.pruning import Budget, Candidate, Rendering, render, select
 from qr_core.types import Span
-from tests.helpers import GOLDEN
-
-HANDBOOK = """# Guest handbook
-
-Welcome to the mill house. The miller's family built it in 1867.
-
-## Heating
-
-The boiler stands in the cellar. Turn the red tap a quarter to start it. Let it run for ten minutes before you bathe.
-
-- Wood is in the shed.
-- Ash goes into the iron bucket.
-
-## Rubbish
-
-Paper is collected on the first Monday of the month. Glass goes to the container behind the church.
-"""
+from tests.unit.text.cutting import HANDBOOK, units
 
 
 def check(pruned, documents: list[str], count, max_tokens=None):
@@ -154,29 +136,10 @@ def ranked_words(text: str) -> list[Candidate]:
 )
 def test_counts_that_do_not_add_up_still_fill_the_budget(count, max_tokens, least):
     text = " ".join(f"The number {n} is." for n in range(30))
-    exact = pruning.counter(count, None)
+    exact = counter(count, None)
     spans, rendered, tokens = select([Document(text)], ranked_words(text), Budget(max_tokens), Rendering(), exact)
     assert count(rendered[0][1]) <= tokens <= max_tokens
     assert len(spans) >= least
-
-
-@pytest.mark.parametrize("value", [None, "3", float("nan"), float("inf"), -1])
-def test_a_count_that_is_no_number_is_named(embedded, value):
-    with pytest.raises(InputError, match="function to count tokens with gave"):
-        embedded.prune("q", HANDBOOK, max_tokens=5, tokenizer=lambda text: value)
-
-
-def test_parts_of_tokens_are_rounded_up(embedded):
-    quarter = lambda text: len(text) / 4  # noqa: E731 - the usual estimate
-    assert embedded.prune("x", "a" * 43, max_tokens=10, tokenizer=quarter).text == ""
-    assert embedded.prune("x", "a" * 40, max_tokens=10, tokenizer=quarter).kept_tokens == 10
-
-
-def test_kept_tokens_are_counted_as_the_whole_is(embedded):
-    for titles in (False, True):
-        documents = [{"text": text, "title": "T"} for text in ("a", "b", "c")]
-        pruned = embedded.prune("a", documents, top_k=3, unit="document", tokenizer=len, titles=titles)
-        assert pruned.kept_tokens == pruned.total_tokens == len("a\n\nb\n\nc") + 6 * titles
 
 
 def test_top_k_and_max_tokens_together(embedded):
@@ -215,12 +178,6 @@ def test_a_kept_heading_stands_once():
     alone, rendered, _ = select([Document(text)], ranked[:1], Budget(max_tokens=25), Rendering(headings=True), len)
     assert alone == []  # not without its heading
     assert rendered == []
-
-
-def test_sessions_are_the_documents_of_a_chat(embedded):
-    chat = "Session 1\nAnna: The key hangs in the kitchen.\n\nSession 2\nBen: It rains.\nAnna: Yes."
-    pruned = embedded.prune("Where is the key?", chat, unit="document", text_format="chat", top_k=1)
-    assert pruned.text == "Session 1\nAnna: The key hangs in the kitchen."
 
 
 @pytest.mark.parametrize(
@@ -279,24 +236,6 @@ def test_ellipsis_and_titles():
     assert render(documents, spans[:1], Rendering("…")) == [(0, "… Two. …")]
 
 
-def test_units_of_documents(embedded):
-    documents = [
-        "Glass is green. Paper is white.",
-        {"title": "Boiler", "text": "The boiler is in the cellar.", "id": "b"},
-    ]
-    pruned = embedded.prune("Where is the boiler?", documents, top_k=1, unit="document")
-    assert [(span.index, span.start, span.end) for span in pruned.spans] == [(1, 0, 28)]
-    ranking = embedded.rank("Where is the boiler?", documents)
-    assert pruned.spans[0].score == pytest.approx(ranking[0].score, abs=1e-6)
-    assert pruned.texts == ((1, "The boiler is in the cellar."),)
-
-
-def test_turns_of_a_chat(embedded):
-    chat = "Anna: I lost my key.\nBen: Which one?\nAnna: The key to the boat house.\nBen: It hangs in the kitchen."
-    pruned = embedded.prune("Where does the key hang?", chat, unit="turn", top_k=1)
-    assert pruned.text in chat.splitlines()
-
-
 def test_least_relevance_and_least_number(embedded):
     query = "How do I start the boiler?"
     none = embedded.prune(query, HANDBOOK, min_relevance=1.0)
@@ -307,18 +246,6 @@ def test_least_relevance_and_least_number(embedded):
     some = embedded.prune(query, HANDBOOK, min_relevance=0.1)
     assert 0 < len(some.spans) < len(embedded.prune(query, HANDBOOK, min_relevance=0.0).spans)
     assert embedded.prune(query, HANDBOOK, min_relevance=0.1, max_tokens=3, min_keep=1).kept_tokens <= 3
-
-
-def test_the_budget_is_counted_with_the_callers_tokenizer(embedded):
-    golden_tokenizer = AutoTokenizer.from_pretrained(GOLDEN / "tiny-llama")
-    query = "How do I start the boiler?"
-    for tokenizer, count in (
-        (golden_tokenizer, lambda text: len(golden_tokenizer(text, add_special_tokens=False)["input_ids"])),
-        (len, len),
-    ):
-        pruned = embedded.prune(query, HANDBOOK, max_tokens=150, tokenizer=tokenizer)
-        assert pruned.kept_tokens == count(pruned.text) <= 150
-        assert pruned.total_tokens == count(HANDBOOK)
 
 
 def test_windows_prune_as_well():
