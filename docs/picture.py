@@ -1,8 +1,6 @@
 """The README's picture: an explanation of the sample documents by the embedded model, opened in headless Chromium.
 
-    make picture
-
-Knows nothing of how explanations are made.
+make picture
 """
 
 from __future__ import annotations

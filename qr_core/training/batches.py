@@ -1,7 +1,4 @@
-"""From packs to tensors: prompts of the `plain` template side by side, and the batches of a training run.
-
-Knows nothing of files, losses or the model.
-"""
+"""From packs to tensors: prompts of the `plain` template side by side, and the batches of a training run."""
 
 from __future__ import annotations
 
@@ -24,10 +21,10 @@ from qr_core.training.recipe import Recipe
 from qr_core.training.token_teacher import Texts
 
 MULTIPLE = 16
-"""Packs are padded to a multiple of so many tokens, which attention on a GPU asks for."""
+"""Packs are padded to a multiple of this many tokens, which attention on a GPU asks for."""
 QUERY_TOKENS = 64
 GROUP = 4
-"""Packs of so many steps are sorted by length before they are dealt to steps: less padding."""
+"""Packs of this many steps are sorted by length before they are dealt to steps: less padding."""
 COMMON_IDS = 3000
 """Words that are one token below this number are never renamed: the vocabulary is sorted by how common they are."""
 

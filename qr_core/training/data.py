@@ -4,8 +4,6 @@ Reads four kinds of file, all optional: `qa.jsonl.gz` (passages with questions),
 positive and negative passages), `books.jsonl.gz` (chapters with event summaries) and `qmsum_train` (a folder with
 meetings in paragraphs, and questions). To the questions that people asked it adds queries made from passages: a
 sentence, a part of one, a title, a list of rare words.
-
-Knows nothing of tokens, prompts, packs or models.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 Packs stand side by side, padded to the longest, and one mask says who sees whom. A pack's tokens are its introduction
 and passages (the prefix), the late instruction, and the queries, each of which sees prefix, late instruction and
-itself. The late instruction comes before the query, so it is read once for all.
-
-Knows nothing of text or losses. `tests/unit/mini` holds its masses to the scorer's.
+itself. The late instruction comes before the query, so it is encoded once for all. `tests/unit/training` compares its
+masses with the scorer's.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def moved(value: Tensors, device: torch.device | str) -> Tensors:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Pass:
     """What a forward pass found.
 
     Attributes
@@ -77,7 +76,7 @@ class Reading:
     last: Tensor | None
 
 
-def read(model: MinistralForCausalLM, packs: Layout, read_layers: Sequence[int], to_the_end: bool = False) -> Reading:
+def run(model: MinistralForCausalLM, packs: Layout, read_layers: Sequence[int], to_the_end: bool = False) -> Pass:
     """Run the packs up to the deepest read layer, or through all layers."""
     config = model.config
     heads, deepest = config.num_attention_heads, max(read_layers)
@@ -85,7 +84,7 @@ def read(model: MinistralForCausalLM, packs: Layout, read_layers: Sequence[int],
     count, length = packs.ids.shape
     x = model.model.embed_tokens(packs.ids)
     cos, sin = model.model.rotary_emb(x, packs.positions)
-    everything, probes = visible(packs), Probes.of(packs)
+    everything, asking = visible(packs), QueryRows.of(packs)
     back = packs.positions[:, :, None] - packs.positions[:, None, :]
     windows = [layer.window for layer in layers_of(config)]
     seen_within = {w: everything if w is None else everything & (back < w) for w in set(windows)}
@@ -103,13 +102,13 @@ def read(model: MinistralForCausalLM, packs: Layout, read_layers: Sequence[int],
         q, k = apply_rotary_pos_emb(q, k, cos, sin)
         q, k = q.to(v.dtype), k.to(v.dtype)  # (packs, heads, N, width)
         if number in read_layers:
-            masses.append(probes.masses(q, k, seen))
+            masses.append(asking.masses(q, k, seen))
         if number == deepest and not to_the_end:
             break
         attended = scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None])
         x = x + own.o_proj(attended.transpose(1, 2).reshape(count, length, heads * width))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    return Reading(torch.cat(masses, dim=1), states, model.model.norm(x) if to_the_end else None)
+    return Pass(torch.cat(masses, dim=1), states, model.model.norm(x) if to_the_end else None)
 
 
 def visible(packs: Layout) -> Tensor:
@@ -125,7 +124,7 @@ def visible(packs: Layout) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Probes:
+class QueryRows:
     """The rows whose attention counts: late instruction and queries.
 
     Attributes
@@ -143,7 +142,7 @@ class Probes:
     prefix: Tensor
 
     @classmethod
-    def of(cls, packs: Layout) -> Probes:
+    def of(cls, packs: Layout) -> QueryRows:
         """The rows of some packs."""
         parts = packs.parts
         asked = parts >= LATE

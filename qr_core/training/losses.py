@@ -1,7 +1,4 @@
-"""Losses: where attention should have been, and what the teacher makes of the same text.
-
-Knows nothing of files, of how packs become tensors, or of the training loop.
-"""
+"""Losses: where attention should have been, and what the teacher makes of the same text."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss, one_
 from transformers import MinistralForCausalLM
 
 from qr_core.training.batches import Batch
-from qr_core.training.forward import INTRODUCTION, LATE, Layout, read
+from qr_core.training.forward import INTRODUCTION, LATE, Layout, run
 from qr_core.training.recipe import Recipe
 from qr_core.training.token_teacher import TokenTeacher, fitted
 
@@ -92,7 +89,7 @@ def losses(
     `log_shares`.
     """
     states, vectors = teacher.states(batch.texts)
-    found = read(model, batch.layout, recipe.read_layers, language)
+    found = run(model, batch.layout, recipe.read_layers, language)
     mass = passage_masses(found.masses, batch.layout, batch.passages.shape[1]).mean(dim=1)
     shares = log_shares(mass, batch.passages[:, None])
     null, log_share = shares[:, 0], shares[:, 1:]

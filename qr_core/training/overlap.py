@@ -5,8 +5,6 @@
 Compares letters and digits only. A passage or query overlaps when it is, as a whole, an evaluation text, or when 13 of
 its words in a row stand in one. The command lists what overlaps and fails when something does; training calls the same
 check and leaves such passages and queries out.
-
-Knows nothing of packs, prompts or models.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Packs: what one training prompt holds, and what is known of which passage should get its attention.
 
 A pack grows around one query: its answers, the passages that the teacher, BM25, the file or the article say are hard
-to tell from them, and strangers. Its other queries are those that its passages answer, and strays: queries that some
-passage is near to without answering them, which only teacher and BM25 judge.
-
-Knows nothing of tokens or of the model.
+to tell from them, and unrelated ones. Its other queries are those that its passages answer, and strays: queries that
+some passage is near to without answering them, which only teacher and BM25 judge.
 """
 
 from __future__ import annotations
@@ -121,7 +119,7 @@ class Packs:
                 return self._pack(seed, places, rng)
 
     def _passages(self, seed: int, rng: random.Random) -> list[int]:
-        """Answers first, then hard negatives of every kind among strangers, until one of two limits is reached."""
+        """Answers first, then hard negatives of every kind among unrelated ones, until one of two limits is reached."""
         query = self.queries[seed]
         most = rng.randint(6, rng.choice((12, 20, 36)))
         budget = rng.choice((400, 900, 1400, 2400))

@@ -1,7 +1,4 @@
-"""The embedded model's shape, its start from what all-MiniLM-L6-v2 makes of words, and the settings of its training.
-
-Knows nothing of data or of the training loop.
-"""
+"""The embedded model's shape, its start from what all-MiniLM-L6-v2 makes of words, and the settings of its training."""
 
 from __future__ import annotations
 

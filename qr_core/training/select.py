@@ -1,8 +1,7 @@
 """Choose the heads of a trained model with `qr_core.detection.detect`, and whether to calibrate them.
 
 The examples are held-out training questions; they are written beside the model, so that `qrhead detect` can tell what
-other heads, or fewer layers, would do. Writes the head set that the scorer finds in the model's folder. Knows nothing
-of how the model was trained.
+other heads, or fewer layers, would do. Writes the head set that the scorer finds in the model's folder.
 """
 
 from __future__ import annotations

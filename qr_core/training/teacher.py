@@ -1,7 +1,4 @@
-"""The teacher: all-MiniLM-L6-v2's embeddings of passages and queries, and each query's nearest passages.
-
-Knows nothing of packs or of the model that learns.
-"""
+"""The teacher: all-MiniLM-L6-v2's embeddings of passages and queries, and each query's nearest passages."""
 
 from __future__ import annotations
 

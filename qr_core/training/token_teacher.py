@@ -1,7 +1,7 @@
 """What the teacher, all-MiniLM-L6-v2, makes of single tokens: in a text, and of a word alone.
 
 Its vectors are means of these states, so that they teach the same at every token. The learner has the same tokenizer,
-so its tokens are the teacher's. Knows nothing of packs or of the model that learns.
+so its tokens are the teacher's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from transformers import AutoModel, AutoTokenizer
 from qr_core.training.forward import moved
 
 BATCH = 512
-"""Most texts read at once."""
+"""Most texts in one forward pass."""
 LEAST_FILL = 0.75
-"""Texts are read beside others when they have more than this share of their tokens."""
+"""Texts share a forward pass when each has more than this share of the tokens of the longest."""
 
 
 def device() -> str:
@@ -102,7 +102,7 @@ class TokenTeacher:
 
     @torch.no_grad()
     def states(self, texts: Texts) -> tuple[Tensor, Tensor]:
-        """Last states of the tokens of the texts, each text read alone, and the texts' vectors.
+        """Last states of the tokens of the texts, each text on its own, and the texts' vectors.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Losses, their targets, and the teacher's states they compare with."""
+"""Losses, their targets, and the starts of the readouts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_losses_are_those_of_loops_over_packs_and_texts(initial_model):
         return states[1:-1], torch.nn.functional.normalize(states.mean(dim=0), dim=0)
 
     with torch.no_grad():
-        read = forward.read(model, batch.layout, recipe.read_layers, to_the_end=True)
+        read = forward.run(model, batch.layout, recipe.read_layers, to_the_end=True)
         states, own = teacher.states(batch.texts)[0], read.states.flatten(0, 1)[batch.tokens]
         for layer in (readouts.tokens, readouts.ends):  # and what is compared
             weight, bias = token_teacher.fitted(own, states / states.pow(2).mean().sqrt(), ridge=1.0)
@@ -164,7 +164,7 @@ def test_moving_mass_elsewhere_does_not_lower_the_loss(share, sources, initial_m
 
 
 def test_losses_reach_every_part(sources, initial_model):
-    """Packs apart and joint give gradients to queries, keys and embeddings, and the teacher's distances to readouts."""
+    """Independent and joint packs give gradients to queries, keys and embeddings, distances to the readouts."""
     rng = random.Random(0)
     teacher = token_teacher.TokenTeacher(initial_model)
     for joint in (0.0, 1.0):
@@ -181,22 +181,6 @@ def test_losses_reach_every_part(sources, initial_model):
         assert float(attention.q_proj.weight.grad.abs().sum()) > 0
         assert float(attention.k_proj.weight.grad.abs().sum()) > 0
         assert float(model.model.embed_tokens.weight.grad.abs().sum()) > 0
-
-
-def test_single_states_are_those_of_the_text_read_whole(initial_model):
-    """Whatever else stands in the batch, a token's state is the one in its own text, and a text's vector their mean."""
-    teacher = token_teacher.TokenTeacher(initial_model)
-    texts = [list(range(1000, 1000 + length)) for length in (3, 40, 1, 38)]
-    found, vectors = teacher.states(teacher.texts(texts))
-    assert found.shape == (82, 32)
-    assert torch.allclose(vectors.norm(dim=1), torch.ones(4))
-    for text, own, vector in zip(texts, found.split([len(text) for text in texts]), vectors, strict=True):
-        with torch.no_grad():
-            ids = torch.tensor([[teacher.start, *text, teacher.end]])
-            expected = teacher.model(input_ids=ids).last_hidden_state[0].float()
-        assert torch.allclose(own, expected[1:-1], atol=0.05)
-        assert torch.allclose(vector, torch.nn.functional.normalize(expected.mean(dim=0), dim=0), atol=0.01)
-    assert teacher.words().shape[0] == teacher.model.config.vocab_size
 
 
 def test_readouts_start_nearer_to_the_teacher_than_nothing(initial_model):
