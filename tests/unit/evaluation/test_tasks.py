@@ -107,8 +107,8 @@ def test_a_grid_of_needles(evaluated, tmp_path):
     for name in ("qr", "bm25", "given"):
         assert (tmp_path / "out" / f"needles-{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"needles-{name}.png" in (tmp_path / "out" / "report.md").read_text()
-    candidates = json.loads((tmp_path / "out" / "pools.jsonl").read_text().splitlines()[0])
-    assert len(candidates["texts"]) == len(candidates["candidates"])
+    first = json.loads((tmp_path / "out" / "pools.jsonl").read_text().splitlines()[0])
+    assert len(first["texts"]) == len(first["candidates"])
     few = evaluated(
         *args, "--limit", "3", "--systems", "given", "--out", tmp_path / "few"
     )  # not every cell has a query

@@ -88,7 +88,7 @@ def test_folders_of_other_data_and_no_claims(books):
 
 
 def test_the_claims_beside_this_repository():
-    folder = Path(__file__).parents[4] / "shared/data/eval/longcontext/clipper_dev"
+    folder = Path(__file__).parents[5] / "shared/data/eval/longcontext/clipper_dev"
     if not folder.is_dir():
         pytest.skip("the data set is not at hand")
     work = read_clipper(folder, True)
