@@ -1,6 +1,6 @@
 """Chain: what the adapters of retrieval frameworks share: options, one lazy scorer, and rank - threshold - cut - prune.
 
-Knows nothing of any framework: documents come in and positions, scores and pruned texts go out.
+Knows nothing of any framework: documents come in; positions, scores and pruned texts go out.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 
 from qr_core.mini import EMBEDDED_NAME
-from qr_core.prompts.templates import TemplateName
+from qr_core.options import ScorerOptions, option_type
+from qr_core.registry import registry_at
 from qr_core.scorer import QRScorer
 from qr_core.text.chunking import TextFormat
 from qr_core.text.units import UnitName
-from qr_core.types import Layout, Order
+from qr_core.types import Order
 
 T = TypeVar("T")
 _making = threading.Lock()
@@ -60,20 +61,34 @@ class Kept:
         }
 
 
-class ChainOptions(BaseModel):
-    """Options that every adapter has. The model loads at the first call and is shared by equal options' adapters."""
+def _plain_fields() -> dict[str, Any]:
+    """The fields of `ScorerOptions` as fields of a pydantic model: plain data, so that adapters can be written down."""
+    found: dict[str, Any] = {}
+    for one in fields(ScorerOptions):
+        if "adapters" not in one.metadata.get("absent", {}):
+            about, default = one.metadata, cast(Any, one.default)
+            found[one.name] = (
+                option_type(ScorerOptions, one, "plain", "cli"),
+                Field(default=default, description=about["help"], ge=about.get("least"), le=about.get("most")),
+            )
+    return found
 
-    model: str | None = Field(default=None, description="Hub id or folder; by default the embedded small model.")
-    heads: str | None = Field(default=None, description="Head set; by default the model's own.")
-    template: TemplateName | None = Field(default=None, description="By default the head set's.")
-    layout: Layout | None = Field(
-        default=None, description="independent: each document encoded apart. By default the head set's."
-    )
-    document_cache: str | None = Field(
-        default=None, description="Folder for encoded documents, with layout independent."
-    )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    top_n: int | None = Field(default=None, ge=1, description="Keep so many; by default all.")
+
+if TYPE_CHECKING:
+
+    class _ScorerFields(BaseModel, ScorerOptions):
+        """For type checkers: the fields made below."""
+else:
+    _ScorerFields = create_model("_ScorerFields", __module__=__name__, **_plain_fields())
+
+
+class ChainOptions(_ScorerFields):
+    """Options that every adapter has: those of a scorer, and those below.
+
+    The model loads at the first call and is shared by the adapters of equal options.
+    """
+
+    top_n: int | None = Field(default=None, ge=1, description="Keep at most this many; by default all.")
     score_threshold: float | None = Field(
         default=None, ge=0, le=1, description="Least relevance, in [0, 1], inclusive; applied before top_n."
     )
@@ -84,23 +99,22 @@ class ChainOptions(BaseModel):
     prune_max_tokens: int | None = Field(default=None, ge=1, description="Most tokens of all kept texts together.")
     prune_min_relevance: float | None = Field(default=None, ge=0, le=1, description="Least relevance of a part.")
     prune_unit: UnitName = Field(default="sentence", description="What is kept or left out as a whole.")
-    prune_min_keep: int = Field(default=1, ge=0, description="Keep so many of the best parts whatever their relevance.")
+    prune_min_keep: int = Field(
+        default=1, ge=0, description="Keep at least this many of the best parts, whatever their relevance."
+    )
     prune_ellipsis: str | None = Field(default=None, description="Mark where something was left out.")
     text_format: TextFormat = Field(default="text", description="text, markdown or chat; matters for pruning.")
     keep_retrieval_score: bool = Field(default=False, description="Keep the score from before as retrieval_score.")
-    calibrate: bool | None = Field(default=None, description="Subtract the N/A query; by default the head set's.")
-    max_prompt_tokens: int | None = Field(default=None, ge=1, description="Read longer input in windows.")
-    cache_bytes: int | None = Field(default=None, ge=0, description="By default the process's cache; 0 for none.")
-    device: str | None = Field(default=None, description="By default CUDA, then MPS, then CPU.")
-    dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
-    allow_model_mismatch: bool = Field(default=False, description="Accept heads of another model of the same shape.")
-    trust_remote_code: bool = Field(default=False, description="Let code from the model's repository run.")
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
     _scorer: QRScorer | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _check_pruning(self) -> ChainOptions:
+    def _check(self) -> ChainOptions:
+        self.scorer_options()
+        for one in fields(ScorerOptions):
+            if "registry" in one.metadata and (name := getattr(self, one.name)) is not None:
+                registry_at(one.metadata["registry"]).check(name)
         if self.prune and self.prune_max_tokens is None and self.prune_min_relevance is None:
             raise ValueError("prune needs prune_max_tokens or prune_min_relevance")
         return self
@@ -113,7 +127,7 @@ class ChainOptions(BaseModel):
     @property
     def model_name(self) -> str:
         """The model's name, known before it is loaded."""
-        return self.model or EMBEDDED_NAME
+        return str(self.model or EMBEDDED_NAME)
 
     @property
     def scorer(self) -> QRScorer:
@@ -126,22 +140,13 @@ class ChainOptions(BaseModel):
         """
         with _making:
             if self._scorer is None:
-                self._scorer = QRScorer.from_pretrained(
-                    self.model,
-                    self.heads,
-                    template=self.template,
-                    layout=self.layout,
-                    document_cache=self.document_cache,
-                    revision=self.revision,
-                    device=self.device,
-                    dtype=self.dtype,
-                    calibrate=self.calibrate,
-                    max_prompt_tokens=self.max_prompt_tokens,
-                    cache_bytes=self.cache_bytes,
-                    allow_model_mismatch=self.allow_model_mismatch,
-                    trust_remote_code=self.trust_remote_code,
-                )
+                self._scorer = QRScorer.from_options(self.scorer_options())
             return self._scorer
+
+    def scorer_options(self) -> ScorerOptions:
+        """Those of the scorer."""
+        names = [one.name for one in fields(ScorerOptions) if one.name in _ScorerFields.model_fields]
+        return ScorerOptions(**{name: getattr(self, name) for name in names})
 
     async def in_scorers_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function` on the scorer's own thread; making the scorer does not block the event loop either."""

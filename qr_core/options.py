@@ -1,12 +1,14 @@
 """Options: what a scorer is made with. One list for Python, the adapters, the command line, the server and all runs.
 
-A new option is one field here and its use. Knows nothing of models, and of none of the places that offer the options.
+A new option is one field here and its use. Knows nothing of models, nor of the places that offer the options.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from qr_core.heads.sets import HeadSet
 
 
+if TYPE_CHECKING:  # `chain.ChainOptions` has the same fields and can be changed: checkers must not find these frozen
+    from dataclasses import dataclass as options_class
+else:
+    options_class = dataclass(frozen=True)
+
+
 def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 - as typer and argparse call it
     """A field of an options class.
 
@@ -28,17 +36,42 @@ def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 - as type
     help : str
         What the command line and the adapters say of it.
     more
-        For the places that offer it: `cli`, the type that the command line takes in place of the field's own; `flags`,
-        its names there, where they are not the field's; `panel`; `least` and `most`; `absent`, a mapping from a place
-        (`cli`, `adapters`, `server`, `bulk`) to why the option is not offered there.
+        For the places that offer it: `cli`, the type that the command line takes in place of the field's own, and
+        `parse`, from its value to the field's; `plain`, the type that adapters take; `flags`, its names on the command
+        line, where they are not the field's; `registry`, the place of the registry that its values are names in (see
+        `registry_at`); `panel`, its section of the help; `least` and `most`; `absent`, a mapping from a place (a
+        command, `cli` for all of them, `adapters`) to why it is not offered there.
     """
     return field(default=default, metadata={"help": help, **more})
 
 
-_ALL_TOGETHER = "all processes that torchrun started must make the same calls: use it from Python"
+def option_type(owner: type, field: Field[Any], *names: str) -> Any:
+    """The type that the metadata of a field hold under the first of `names` that is there, by default its own."""
+    for name in names:
+        if name in field.metadata:
+            named = field.metadata[name]
+            return named | None if field.default is None else named
+    if isinstance(field.type, str):
+        return eval(field.type, vars(sys.modules[owner.__module__]))  # noqa: S307 - this package's own words
+    return field.type
 
 
-@dataclass(frozen=True)
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{text!r:.80} is not valid JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{text!r:.80} is not a JSON object")
+    return found
+
+
+_ALL_TOGETHER = "the processes that torchrun started must make the same calls: use it from Python"
+_NO_HEADS = "heads are what it looks for; --like names a set whose template it uses"
+_NOT_MEASURED = "the benchmark's caches are its own, without bound, so that each variant finds what it should"
+
+
+@options_class
 class ScorerOptions:
     """Everything that `QRScorer.from_pretrained` takes.
 
@@ -98,57 +131,85 @@ class ScorerOptions:
         Load weights that are not safetensors; unpickling can run code from the file.
     """
 
+    PANEL = "Scorer"
+
     model: str | Path | None = option(None, "Hub id or folder of a model. Default: the embedded small model.", cli=str)
     heads: str | Path | HeadSet | None = option(
         None,
         'A published set, a head-set file, "13-18,8-11" (layer-head), or "all". Default: its own.',
         cli=str,
+        absent={"detect": _NO_HEADS},
     )
-    template: str | None = option(None, "Prompt template. Default: the head set's.")
+    template: str | None = option(
+        None, "Prompt template. Default: the head set's.", registry="qr_core.prompts.templates.registry:TEMPLATES"
+    )
     layout: Layout | None = option(
         None, "independent: documents encoded independently, in linear time. Default: the head set's."
     )
     document_cache: DocumentCache | str | Path | None = option(
-        None, "Folder for encoded documents, with layout independent. Private data.", cli=Path
+        None,
+        "Folder for encoded documents, with --layout independent. Private data.",
+        cli=Path,
+        plain=str,
+        absent={"bench": _NOT_MEASURED},
     )
     revision: str | None = option(None, "Branch, tag or commit on the hub.")
     device: str | torch.device | None = option(None, "cpu, cuda, cuda:1, mps. Default: the best there is.", cli=str)
     device_map: str | Mapping[str, str | int] | None = option(
-        None, "Spread the model over devices, for example auto. Needs accelerate.", cli=str
+        None,
+        "Spread each copy of the model over devices, for example auto. Needs accelerate.",
+        cli=str,
+        plain=str | dict[str, str | int],
     )
     tp_size: int | None = option(
-        None,
-        "Spread each layer over this many processes.",
-        least=1,
-        absent=dict.fromkeys(
-            ("cli", "adapters", "server", "bulk"),
-            _ALL_TOGETHER,
-        ),
+        None, "Spread each layer over this many processes.", least=1, absent={"cli": _ALL_TOGETHER}
     )
     dtype: str | torch.dtype = option("auto", "auto, float32, bfloat16 or float16.", cli=str)
     calibrate: bool | None = option(
-        None, "Subtract the N/A query. Default: the head set's.", flags="--calibrate/--no-calibrate"
+        None,
+        "Subtract the N/A query. Default: the head set's.",
+        flags="--calibrate/--no-calibrate",
+        absent={"detect": "it judges heads by raw or by calibrated scores, as --calibrated/--raw says"},
     )
-    filter_tokens: bool = option(True, "Drop each document's lowest tokens.", flags="--token-filter/--no-token-filter")
+    filter_tokens: bool = option(
+        True,
+        "Drop each document's lowest tokens.",
+        flags="--token-filter/--no-token-filter",
+        absent={"detect": "the calibrated scores that it judges heads by are filtered, the raw ones are not"},
+    )
     max_prompt_tokens: int | None = option(
         None, "Longer input is cut into segments of at most this many tokens. Default: what the model takes.", least=1
     )
     passage_tokens: int | None = option(
-        None, "Longer documents are encoded in parts; the best part counts. Default: the head set's.", least=1
+        None,
+        "Longer documents are encoded in parts; the best part counts. Default: the head set's.",
+        least=1,
+        absent={"detect": "it judges heads by whole documents"},
     )
     cache_bytes: int | None = option(
-        None, "Memory for what was encoded. Default: one cache of 1 GiB for the process; 0 for none.", least=0
+        None,
+        "Memory for what was encoded. Default: one cache of 1 GiB for the process; 0 for none.",
+        least=0,
+        absent={
+            "rank-many": "nothing is kept from one part to the next, so that results do not depend on who ranks what",
+            "detect": "each example is encoded once",
+            "bench": _NOT_MEASURED,
+        },
     )
     quantized_cache: Mapping[str, Any] | None = option(
-        None, 'Keep what was encoded in fewer bits, as JSON: {"backend": "fp8"}. Joint layout only.', cli=str
+        None,
+        'Keep what was encoded in fewer bits, as JSON: \'{"backend": "fp8"}\'. Joint layout only.',
+        cli=str,
+        parse=_object,
+        plain=dict[str, Any],
     )
     allow_model_mismatch: bool = option(
-        False, "Accept heads found for another model of the same shape.", flags="--allow-model-mismatch"
+        False,
+        "Accept heads found for another model of the same shape.",
+        absent={"detect": _NO_HEADS},
     )
-    trust_remote_code: bool = option(False, "Let code from the model's repository run.", flags="--trust-remote-code")
-    allow_pickle: bool = option(
-        False, "Load weights that are not safetensors; unpickling can run code.", flags="--allow-pickle"
-    )
+    trust_remote_code: bool = option(False, "Let code from the model's repository run.")
+    allow_pickle: bool = option(False, "Load weights that are not safetensors; unpickling can run code.")
 
     def __post_init__(self) -> None:
         if self.tp_size is not None and self.device_map is not None:
@@ -167,3 +228,20 @@ class ScorerOptions:
             if name not in known:
                 raise TypeError(f"there is no option {name!r}: use some of {', '.join(known)}")
         return replace(self, **changes)
+
+
+@options_class
+class PruneOptions:
+    """How much of a text is kept, in what parts; arguments of `QRScorer.prune`, which says more of each."""
+
+    PANEL = "Pruning"
+
+    max_tokens: int | None = option(None, "Most tokens to keep.")
+    top_k: int | None = option(None, "Most parts to keep.")
+    min_relevance: float | None = option(None, "Least share, 0 to 1, of the attention on all.")
+    min_keep: int = option(0, "Keep at least this many of the best, whatever their relevance.")
+    unit: str = option(
+        "sentence", "What is kept or left out as a whole; document: a passage.", registry="qr_core.text.units:UNITS"
+    )
+    headings: bool = option(False, "Keep the Markdown headings of kept parts.")
+    ellipsis: str | None = option(None, "Mark where something was left out, for example '[...]'.")

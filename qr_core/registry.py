@@ -6,7 +6,8 @@ Adding one is one file and one entry. Knows nothing of what the things do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from qr_core.errors import InputError
 
@@ -76,3 +77,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def registry_at(place: str) -> Registry[Any]:
+    """The registry of a place, such as `qr_core.detection.criteria:CRITERIA`, imported only now: it may need torch."""
+    module, _, name = place.partition(":")
+    found: Registry[Any] = getattr(import_module(module), name)
+    return found
