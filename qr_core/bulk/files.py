@@ -1,10 +1,6 @@
-"""Bulk files: a file of jobs, cut into parts, and the folder that holds what came of each part.
+"""Bulk files: a file of jobs, cut into parts.
 
-A part is a fixed slice of the input. It is done or not: its file is written whole, under its final name, and noted in
-`parts.jsonl`; a run that was killed goes on with the parts that are not. The folder belongs to one input and one set
-of options, which `job.json` holds.
-
-Knows nothing of what a job asks or how it is ranked.
+A part is a fixed slice of the input, which can be read by itself.
 """
 
 from __future__ import annotations
@@ -12,26 +8,22 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
+from qr_core.bulk.formats import parquet
 from qr_core.errors import InputError, reason_of
-from qr_core.files.replace import replacing
-from qr_core.files.workfolder import WorkFolder
 
 MOST_BYTES = 32 * 2**20
 """A part ends sooner when its jobs are longer than this."""
 TOGETHER = 4
-"""Jobs over the same documents stay in one part until it is so many times larger than it should be."""
+"""Jobs over the same documents stay in one part until it is this many times larger than it should be."""
 Scanned = Callable[[int, int, str | int | None], None]
 """Called for each job with its number, its line and its id."""
 
@@ -123,8 +115,6 @@ def opened(source: Path, part_size: int, scanned: Scanned | None = None) -> Iter
 
 def _as_lines(source: Path, path: Path, named: Path) -> Path:
     """A Parquet file's rows as JSON lines; a value that JSON has no form for becomes a line that is not valid."""
-    from qr_core.bulk.formats import parquet
-
     pq = parquet()
     try:
         table = pq.ParquetFile(source)
@@ -138,8 +128,7 @@ def _as_lines(source: Path, path: Path, named: Path) -> Path:
     except InputError:
         raise
     except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own errors are among these
-        reason = reason_of(error)
-        raise InputError(f"cannot read {named} as Parquet: {reason}") from error
+        raise InputError(f"cannot read {named} as Parquet: {reason_of(error)}") from error
     return path
 
 
@@ -175,123 +164,3 @@ def _looked_at(line: bytes) -> tuple[Any, str | int | None]:
         return value["documents"], key if isinstance(key, str | int) else None
     except (ValueError, RecursionError, AttributeError, KeyError):
         return None, None
-
-
-@dataclass(frozen=True)
-class Done:
-    """What came of a part.
-
-    Attributes
-    ----------
-    number, jobs, failed : int
-        Its number, how many jobs it had, and how many of them have an error.
-    content : bytes
-        Of the part's file.
-    errors : bytes
-        Of the file beside it, where the format has no place for errors.
-    """
-
-    number: int
-    jobs: int
-    failed: int
-    content: bytes
-    errors: bytes = b""
-
-
-class OutputFolder:
-    """Finished parts of one run.
-
-    Parameters
-    ----------
-    path : Path
-        Made if it does not exist.
-    job : mapping
-        Everything that decides what the parts hold.
-    ending : str
-        Of the parts' files.
-
-    Raises
-    ------
-    InputError
-        When the folder holds another run's parts, is in use, or cannot be written.
-    """
-
-    def __init__(self, path: Path, job: Mapping[str, Any], ending: str) -> None:
-        if path.is_dir() and not (path / "job.json").exists() and any(path.iterdir()):
-            raise InputError(f"{path} is not empty and holds no run: name another folder")
-        self.path = WorkFolder(path, dict(job)).path
-        self.ending = ending
-        self.done: dict[int, dict[str, int]] = {}
-        try:
-            self._lock = _locked(path / ".lock")
-            self._read()
-        except OSError as error:
-            raise InputError(f"cannot use {path} for output: {error.strerror or error}") from error
-
-    def file(self, number: int) -> Path:
-        """Where a part is."""
-        return self.path / f"part-{number:05}.{self.ending}"
-
-    def _read(self) -> None:
-        """What is done; a part whose note or file is missing, torn or of another size is not."""
-        notes = self.path / "parts.jsonl"
-        for line in notes.read_bytes().splitlines() if notes.exists() else []:
-            try:
-                found = json.loads(line)
-                if self.file(found["part"]).stat().st_size == found["bytes"]:
-                    self.done[found["part"]] = found
-            except (ValueError, KeyError, TypeError, FileNotFoundError):
-                continue
-
-    def save(self, done: Done) -> None:
-        """Keep a part. A kill at any moment leaves it done or not done.
-
-        Raises
-        ------
-        InputError
-            When it cannot be written.
-        """
-        path = self.file(done.number)
-        try:
-            if done.errors:
-                _replace(path.with_suffix(".errors.jsonl"), done.errors)
-            _replace(path, done.content)
-            note = {"part": done.number, "jobs": done.jobs, "failed": done.failed, "bytes": len(done.content)}
-            with (self.path / "parts.jsonl").open("ab") as notes:
-                notes.write(b"\n" * self._torn() + json.dumps(note).encode() + b"\n")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-        self.done[done.number] = note
-
-    def _torn(self) -> bool:
-        """Whether a kill left the notes without a line end."""
-        with (self.path / "parts.jsonl").open("rb") as notes:
-            size = notes.seek(0, os.SEEK_END)
-            if not size:
-                return False
-            notes.seek(size - 1)
-            return notes.read(1) != b"\n"
-
-    def close(self) -> None:
-        """Let another run use the folder."""
-        self._lock.release()
-
-
-def job_record(file: JobFile, part_size: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `job.json` holds."""
-    return {"input": file.digest, "jobs": file.jobs, "part size": part_size, **options}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with replacing(path, durable=True) as draft:
-        draft.write_bytes(content)
-
-
-def _locked(path: Path) -> FileLock:
-    """Hold the folder until it is released, or for as long as this process lives."""
-    lock = FileLock(path, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"another run is writing to {path.parent}: wait for it, or name another folder") from error
-    return lock

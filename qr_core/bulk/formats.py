@@ -8,17 +8,36 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from qr_core.checks import encodable
 from qr_core.errors import InputError, missing_extra
 from qr_core.files.trec import word
+from qr_core.registry import Registry
 
 Row = Mapping[str, Any]
-BulkFormat = Literal["parquet", "jsonl", "trec"]
-FORMATS: tuple[str, ...] = get_args(BulkFormat)
 TAG = "qrhead"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the rows of a part become a file.
+
+    Attributes
+    ----------
+    rendered : callable
+        From rows to the bytes of the file, and of a file of errors beside it where the format has no place for them.
+    by_id : bool
+        Jobs and documents are told apart by their ids alone, which must then differ.
+    ready : callable, optional
+        Raises InputError when a package that the format needs is missing.
+    """
+
+    rendered: Callable[[Sequence[Row]], tuple[bytes, bytes]]
+    by_id: bool = False
+    ready: Callable[[], object] | None = None
 
 
 def parquet() -> Any:
@@ -36,14 +55,6 @@ def parquet() -> Any:
     return pyarrow.parquet
 
 
-def rendered(rows: Sequence[Row], name: BulkFormat) -> tuple[bytes, bytes]:
-    """The bytes of a part's file, and of the file of errors beside it, which only a TREC run needs."""
-    if name == "trec":
-        failed = [{key: row[key] for key in ("job", "line", "id", "error")} for row in rows if row["error"] is not None]
-        return "".join(map(_trec, rows)).encode(), _lines(failed)
-    return (_lines(rows) if name == "jsonl" else _parquet(rows)), b""
-
-
 def trec_id(key: str | int | None, position: int) -> str:
     """What stands for a job or a document in a TREC run: its id, or `#` and its position."""
     return word(f"#{position}" if key is None else str(key))
@@ -54,7 +65,16 @@ def _lines(rows: Sequence[Row]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def _trec(row: Row) -> str:
+def _jsonl(rows: Sequence[Row]) -> tuple[bytes, bytes]:
+    return _lines(rows), b""
+
+
+def _trec(rows: Sequence[Row]) -> tuple[bytes, bytes]:
+    failed = [{key: row[key] for key in ("job", "line", "id", "error")} for row in rows if row["error"] is not None]
+    return "".join(map(_trec_lines, rows)).encode(), _lines(failed)
+
+
+def _trec_lines(row: Row) -> str:
     """The lines of one job. Scores of different rounds do not compare, places do."""
     hits, query = row["hits"] or [], trec_id(row["id"], row["job"])
     lines = []
@@ -64,7 +84,7 @@ def _trec(row: Row) -> str:
     return "".join(lines)
 
 
-def _parquet(rows: Sequence[Row]) -> bytes:
+def _parquet(rows: Sequence[Row]) -> tuple[bytes, bytes]:
     """Ids as strings, with lone surrogates, which Parquet cannot hold, as U+FFFD."""
     pq = parquet()
     import pyarrow as pa
@@ -102,8 +122,15 @@ def _parquet(rows: Sequence[Row]) -> bytes:
     ]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(shaped, schema=schema), sink)
-    return sink.getvalue()
+    return sink.getvalue(), b""
 
 
 def _text(value: str | int | None) -> str | None:
     return None if value is None else encodable(str(value))
+
+
+FORMATS: Registry[Format] = Registry("format")
+"""What `rank_file` can write, by name."""
+FORMATS.add("parquet", Format(_parquet, ready=parquet))
+FORMATS.add("jsonl", Format(_jsonl))
+FORMATS.add("trec", Format(_trec, by_id=True))

@@ -1,6 +1,6 @@
-"""Bulk: the jobs of one part, ranked. What every engine runs, in whatever process.
+"""Bulk ranking of one part: what every engine runs, in whatever process.
 
-A job is a JSON object with `query`, `documents` and, if it likes, `id`. One that cannot be read or ranked becomes a row
+A job is a JSON object with `query`, `documents` and optionally `id`. One that cannot be read or ranked becomes a row
 with an error, and the others go on. Knows nothing of files, or of who runs which part.
 """
 
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qr_core.bulk.files import Done, Part
-from qr_core.bulk.formats import BulkFormat, Row, rendered, trec_id
+from qr_core.bulk.files import Part
+from qr_core.bulk.formats import FORMATS, Row, trec_id
+from qr_core.bulk.output import Done
 from qr_core.checks import checked_documents, checked_query
 from qr_core.errors import InputError, ModelLoadError, QRHeadError, StoppedError
+from qr_core.options import ScorerOptions
 from qr_core.types import Document, Order, Ranking
 
 if TYPE_CHECKING:
@@ -47,24 +49,23 @@ class Options:
 
     Attributes
     ----------
-    scorer : mapping
-        Arguments of `QRScorer.from_pretrained`, as plain data.
+    scorer : ScorerOptions
     top_k, order
         As for `QRScorer.rank`.
     format : str
-        `parquet`, `jsonl` or `trec`.
+        Of `qr_core.bulk.formats.FORMATS`.
     """
 
-    scorer: Mapping[str, Any]
+    scorer: ScorerOptions
     top_k: int | None = None
     order: Order = "given"
-    format: BulkFormat = "parquet"
+    format: str = "parquet"
 
     def make_scorer(self) -> QRScorer:
         """The scorer. Nothing is kept from one call to the next, so that results do not depend on who ranks what."""
         from qr_core.scorer import QRScorer
 
-        return QRScorer.from_pretrained(**{**self.scorer, "cache_bytes": 0})
+        return QRScorer.from_options(self.scorer.changed(cache_bytes=0))
 
 
 class Ranker:
@@ -89,15 +90,15 @@ class Ranker:
         StoppedError
             When one job after the other fails for no reason of its own.
         """
-        jobs = jobs_of(part, lines)
-        if self.options.format == "trec":
+        jobs, into = jobs_of(part, lines), FORMATS[self.options.format]
+        if into.by_id:
             jobs = [_told_apart(job) for job in jobs]
         rows = list(self._rows(jobs))
         if len(rows) != part.jobs:
             raise StoppedError(
                 f"part {part.number} has {len(rows)} jobs and should have {part.jobs}: the input has changed"
             )
-        content, errors = rendered(rows, self.options.format)
+        content, errors = into.rendered(rows)
         return Done(part.number, len(rows), sum(row["error"] is not None for row in rows), content, errors)
 
     def _rows(self, jobs: Sequence[Job]) -> Iterator[Row]:

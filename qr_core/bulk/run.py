@@ -1,9 +1,7 @@
-"""Distributed: rank a file of jobs into a folder of parts, in this process or on a Ray cluster.
+"""Bulk ranking: a file of jobs, ranked into a folder of parts, in this process or on a Ray cluster.
 
 The engines differ only in who runs the parts. Both call the same `Ranker`, and this process alone reads the input and
 writes the output, so other machines need neither. A run that ends early, for whatever reason, goes on where it was.
-
-Knows nothing of prompts or models.
 """
 
 from __future__ import annotations
@@ -14,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qr_core.bulk.files import Done, JobFile, OutputFolder, Part, job_record, opened, read_part
-from qr_core.bulk.formats import BulkFormat, parquet, trec_id
+from qr_core.bulk.files import JobFile, Part, opened, read_part
+from qr_core.bulk.formats import FORMATS, trec_id
+from qr_core.bulk.output import Done, OutputFolder, job_record
 from qr_core.bulk.ranker import Options, Ranker
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
+from qr_core.options import ScorerOptions
 from qr_core.parallel.pool import Engine, Workers, left_out, on_ray
 from qr_core.types import Order
 from qr_core.version import __version__
@@ -50,10 +50,10 @@ def rank_file(
     source: str | Path,
     folder: str | Path,
     *,
-    scorer: Mapping[str, Any] | None = None,
+    scorer: ScorerOptions | Mapping[str, Any] | None = None,
     top_k: int | None = None,
     order: Order = "given",
-    format: BulkFormat = "parquet",  # noqa: A002 - the option's name
+    format: str = "parquet",  # noqa: A002 - the option's name
     engine: Engine = "local",
     part_size: int = PART_SIZE,
     workers: Workers | None = None,
@@ -64,16 +64,17 @@ def rank_file(
     Parameters
     ----------
     source : str or Path
-        JSON lines or Parquet of `query`, `documents` and, if they like, `id`; documents as for `QRScorer.rank`.
-        Consecutive jobs with the same documents read them once.
+        JSON lines or Parquet of `query`, `documents` and optionally `id`; documents as for `QRScorer.rank`. The
+        documents that consecutive jobs share are encoded once.
     folder : str or Path
         Gets `part-00000.parquet`, ... and the account of what is done. Every job is in it once, by its position `job`.
-    scorer : mapping, optional
-        Arguments of `QRScorer.from_pretrained`.
+    scorer : ScorerOptions or mapping, optional
+        The scorer's options, or some of them by name.
     top_k, order
         As for `QRScorer.rank`.
     format : str
-        `parquet`, `jsonl`, or `trec`: a run, whose failed jobs stand in `part-00000.errors.jsonl`, ...
+        `parquet`, `jsonl`, `trec` (a run, whose failed jobs stand in `part-00000.errors.jsonl`, ...), or another of
+        `qr_core.bulk.formats.FORMATS`.
     engine : str
         `local` or `ray`.
     part_size : int
@@ -96,15 +97,16 @@ def rank_file(
         When the run cannot go on; what is done is kept.
     """
     check_one_of("engine", engine, Engine)
-    check_one_of("format", format, BulkFormat)
     check_one_of("order", order, Order)
     check_whole_number("top_k", top_k)
     check_whole_number("part_size", part_size)
-    if format == "parquet":
-        parquet()
-    options = Options(dict(scorer or {}), top_k, order, format)
+    into = FORMATS[format]
+    if into.ready is not None:
+        into.ready()
+    chosen = scorer if isinstance(scorer, ScorerOptions) else ScorerOptions().changed(**(scorer or {}))
+    options = Options(chosen, top_k, order, format)
     record = _record(options)
-    with opened(Path(source), part_size, _different_ids(Path(source)) if format == "trec" else None) as jobs:
+    with opened(Path(source), part_size, _different_ids(Path(source)) if into.by_id else None) as jobs:
         output = OutputFolder(Path(folder), job_record(jobs, part_size, record), format)
         try:
             resumed = len(output.done)
@@ -137,11 +139,12 @@ def _run(
 def _record(options: Options) -> dict[str, Any]:
     """Everything but the input that decides the results."""
     scorer = options.make_scorer()
+    quantized = {"quantized cache": dict(scorer.quantized_cache)} if scorer.quantized_cache else {}
     return {
         "version": __version__,
         "model": scorer.model_name,
         "revision": scorer.source.revision,
-        "dtype": str(options.scorer.get("dtype", "auto")),
+        "dtype": str(options.scorer.dtype),
         "heads": scorer.heads_name,
         "head list": [[layer, head] for layer, heads in scorer.heads.by_layer().items() for head in heads],
         "template": scorer.template.name,
@@ -153,6 +156,7 @@ def _record(options: Options) -> dict[str, Any]:
         "order": options.order,
         "top k": options.top_k,
         "format": options.format,
+        **quantized,
     }
 
 
@@ -180,7 +184,7 @@ def _local(path: Path, parts: Sequence[Part], options: Options) -> Iterator[Done
 
 def _ray(path: Path, parts: Sequence[Part], options: Options, workers: Workers) -> Iterator[Done]:
     """Parts read here, ranked by a pool of workers."""
-    run = on_ray(parts, partial(_ranking, options), workers, options.scorer.get("device"), partial(_lines, path))
+    run = on_ray(parts, partial(_ranking, options), workers, options.scorer.device, partial(_lines, path))
     return (done for _, done in run)
 
 

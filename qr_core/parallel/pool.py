@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qr_core.errors import InputError, QRHeadError, StoppedError, missing_extra, reason_of
+from qr_core.options import option
 
 Engine = Literal["local", "ray"]
 Function = Callable[[Any], Any]
 """From an item to its result."""
 RETRIES = 5
-"""So often an item is tried again whose worker died."""
+"""How often an item whose worker died is tried again."""
 BLOCKS = 5000
-"""Ray keeps account of at most so many pieces; beyond it each holds several items."""
+"""Ray keeps account of at most this many pieces; with more items, each piece holds several."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,21 @@ class Workers:
         How many; by default as many as the cluster has room for.
     gpus, cpus : float, optional
         Of each. By default one GPU where the cluster has any and the device is not the CPU, and one CPU core; torch
-        takes so many threads.
+        takes as many threads as there are cores.
     address : str, optional
         Of the cluster. By default that of RAY_ADDRESS, or one that runs on this machine, or one that is started.
     """
 
-    count: int | None = None
-    gpus: float | None = None
-    cpus: int = 1
-    address: str | None = None
+    PANEL = "Ray"
+
+    count: int | None = option(
+        None, "How many workers hold the model. Default: as many as fit.", flags="--workers", least=1
+    )
+    gpus: float | None = option(None, "Default: 1 where there are any.", flags="--gpus-per-worker", least=0)
+    cpus: int = option(1, "Cores, and threads of torch.", flags="--cpus-per-worker", least=1)
+    address: str | None = option(
+        None, "The cluster. Default: RAY_ADDRESS, or one on this machine.", flags="--ray-address"
+    )
 
 
 def on_ray(
@@ -101,8 +108,8 @@ def on_ray(
         rows = [{"number": number, "item": _Box(item)} for number, item in enumerate(items)]
         data = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS))
         if read is not None:
-            reading = ray.data.TaskPoolStrategy(2)
-            data = data.map(_Reading(read), num_cpus=0, compute=reading, label_selector=here)
+            two = ray.data.TaskPoolStrategy(2)
+            data = data.map(_Read(read), num_cpus=0, compute=two, label_selector=here)
         results = data.map(
             _Worker,
             fn_constructor_args=(make, tries, RETRIES),
@@ -165,7 +172,7 @@ def _room(resources: Mapping[str, float], device: object, workers: Workers, item
     return gpus, min(count, items)
 
 
-class _Reading:
+class _Read:
     """Puts what `read` makes of an item in its place. Runs on the machine that has the input."""
 
     def __init__(self, read: Function) -> None:
