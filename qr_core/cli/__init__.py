@@ -1,5 +1,4 @@
-"""Command line: `qrhead rank | prune | ask | explain | serve | rank-many | detect | heads | cache | eval | bench`.
+"""Command line: `qrhead`, see `main`.
 
-One module a command, `common` for what several share, `main` for the whole. Options become one call; nothing else
-happens here.
+One module a command or a group of them, `common` for what several share. `flat` turns options classes into options.
 """

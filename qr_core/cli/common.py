@@ -1,110 +1,41 @@
-"""Command-line parts that several commands share: options, consoles, and how a scorer is made from options.
-
-Knows nothing of any one command.
-"""
+"""Command-line parts that several commands share: options, consoles, progress, and how answers are printed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
-from qr_core.display.terminal import plain
+from qr_core.display.terminal import plain, safe_lines
 from qr_core.errors import InputError
-from qr_core.types import Document
+from qr_core.options import ScorerOptions
+from qr_core.parallel.pool import Engine
+from qr_core.types import Document, Order
 
 if TYPE_CHECKING:
-    from qr_core.prompts.templates import TemplateName
     from qr_core.scorer import QRScorer
 
 out = Console(highlight=False, markup=False)
-SHOWN_FROM = 10_000
-"""Tokens from which on a progress bar appears."""
 err = Console(stderr=True, highlight=False, markup=False)
+SHOWN_FROM = 10_000
+"""A progress bar of tokens appears where there are more of them than this."""
 
-
-class Format(str, Enum):
-    """How an answer is printed."""
-
-    table = "table"
-    json = "json"
-
-
-class DocumentOrder(str, Enum):
-    """Which document stands nearest the query: the last one given, or the first."""
-
-    given = "given"
-    reversed = "reversed"
-
-
-class TemplateChoice(str, Enum):
-    """Prompt templates."""
-
-    chat = "chat"
-    reference = "reference"
-    plain = "plain"
-
-
-class LayoutChoice(str, Enum):
-    """Whether documents share one prompt or are encoded apart."""
-
-    joint = "joint"
-    independent = "independent"
-
-
-class EngineChoice(str, Enum):
-    """Who does the work: this process, or workers on Ray."""
-
-    local = "local"
-    ray = "ray"
-
-
-Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model. Default: the embedded small model.")]
-Heads = Annotated[
-    str | None, typer.Option(help='A published set, a head-set file, "13-18,8-11" (layer-head), or "all".')
+Query = Annotated[str, typer.Option(help="What to look for.")]
+Docs = Annotated[
+    str | None, typer.Option(help=".jsonl (id, title, text) or .txt (one document a line), also .gz; - is stdin.")
 ]
-TemplateOption = Annotated[TemplateChoice | None, typer.Option(help="Prompt template. Default: the head set's.")]
-LayoutOption = Annotated[
-    LayoutChoice | None,
-    typer.Option("--layout", help="independent: documents encoded apart, in linear time. Default: the head set's."),
-]
-DocumentCacheOption = Annotated[
-    Path | None,
-    typer.Option("--document-cache", help="Folder for encoded documents, with --layout independent. Private data."),
-]
+Folder = Annotated[Path | None, typer.Option("--dir", help="Every text file below this folder.")]
 OrderOption = Annotated[
-    DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
+    Order, typer.Option(help="reversed: the first document stands nearest the query, for retrieved lists.")
 ]
-DeviceMap = Annotated[
-    str | None, typer.Option(help="Spread each copy of the model over devices, for example auto. Needs accelerate.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-Window = Annotated[
-    int | None, typer.Option("--max-prompt-tokens", help="Read longer input in windows. Default: what the model takes.")
-]
-Mismatch = Annotated[
-    bool, typer.Option("--allow-model-mismatch", help="Accept heads found for another model of the same shape.")
-]
-RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let code from the model's repository run.")]
-EngineOption = Annotated[EngineChoice, typer.Option("--engine", help="ray: an actor pool, on one machine or many.")]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="ray: how many hold the model. Default: as many as fit.", min=1)
-]
-GpusPerWorker = Annotated[
-    float | None, typer.Option("--gpus-per-worker", help="ray: default 1 where there are any.", min=0)
-]
-CpusPerWorker = Annotated[int, typer.Option("--cpus-per-worker", help="ray: cores, and threads of torch.", min=1)]
-RayAddress = Annotated[
-    str | None, typer.Option("--ray-address", help="ray: the cluster. Default: RAY_ADDRESS, or one on this machine.")
-]
+EngineOption = Annotated[Engine, typer.Option(help="ray: an actor pool, on one machine or many.")]
+HeadSetName = Annotated[str, typer.Argument(help="A published set or a head-set file.")]
+Format = Literal["table", "json"]
 FormatOption = Annotated[Format, typer.Option("--format", help="Table for people, JSON for programs.")]
 
 
@@ -123,35 +54,56 @@ def documents_of(docs: str | None, folder: Path | None) -> list[Document]:
     return documents
 
 
-def make_scorer(
-    model: str | None, heads: str | None, template: TemplateChoice | None, device: str | None, dtype: str, **more: Any
-) -> QRScorer:
-    """A scorer from command-line options."""
+def scorer_of(options: ScorerOptions) -> QRScorer:
+    """The scorer that options describe."""
     from qr_core.scorer import QRScorer  # imports torch: not before it is needed
 
-    chosen: TemplateName | None = template.value if template else None
-    return QRScorer.from_pretrained(model, heads, template=chosen, device=device, dtype=dtype, **more)
+    return QRScorer.from_options(options)
 
 
 @contextmanager
-def reading() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, for input long enough to wait for; it leaves no trace."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(what: str, tokens: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, where that is a terminal; it leaves no trace.
 
-    columns = (
-        TextColumn("reading"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of about {task.total:,.0f} tokens"),
-    )
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
-        task = bar.add_task("reading", total=None, visible=False)
+    Parameters
+    ----------
+    what : str
+        What is counted.
+    tokens : bool
+        Tokens are counted: their number is an estimate, and few of them need no bar.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = TextColumn("{task.completed:,.0f} of about {task.total:,.0f} tokens") if tokens else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(plain(what), total=None, visible=not tokens)
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=total > SHOWN_FROM)
+            bar.update(task, completed=done, total=total, visible=not tokens or total > SHOWN_FROM)
 
         yield show
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line why a file or folder cannot be written.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object. Everything but ASCII is escaped, so no text in it can steer a terminal."""
     typer.echo(json.dumps(value))
+
+
+def print_text(text: str) -> None:
+    """Print text as it is, and to a terminal without what could steer it."""
+    typer.echo(safe_lines(text) if out.is_terminal else text)

@@ -1,7 +1,4 @@
-"""Command line of explanations: `qrhead explain`.
-
-Knows nothing of how they are made.
-"""
+"""Command line: `qrhead explain`."""
 
 from __future__ import annotations
 
@@ -11,71 +8,41 @@ from typing import Annotated
 import typer
 
 from qr_core.cli.common import (
-    Device,
-    DocumentOrder,
-    Dtype,
-    Format,
+    Docs,
+    Folder,
     FormatOption,
-    Heads,
-    Mismatch,
-    Model,
-    RemoteCode,
-    Revision,
-    TemplateOption,
+    OrderOption,
+    Query,
     documents_of,
     err,
-    make_scorer,
     out,
     print_json,
+    scorer_of,
+    writing,
 )
 from qr_core.display.terminal import plain
-from qr_core.errors import InputError
+from qr_core.options import ScorerOptions
 
 
 def explain(
-    query: Annotated[str, typer.Option(help="What to look for.")],
-    docs: Annotated[
-        str | None, typer.Option(help=".jsonl (id, title, text) or .txt (one document a line), also .gz; - is stdin.")
-    ] = None,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Every text file below this folder.")] = None,
+    query: Query,
+    scorer: ScorerOptions,
+    docs: Docs = None,
+    folder: Folder = None,
     page: Annotated[Path | None, typer.Option("--out", help="Write an HTML page here.")] = None,
-    top_k: Annotated[int, typer.Option(help="Explain so many of the best.", min=1)] = 20,
+    top_k: Annotated[int, typer.Option(help="Explain at most this many documents, the best.", min=1)] = 20,
     words: Annotated[int, typer.Option(help="Strongest words shown in the terminal.", min=1)] = 12,
-    model: Model = None,
-    heads: Heads = None,
-    template: TemplateOption = None,
-    order: Annotated[
-        DocumentOrder, typer.Option(help="reversed: the first document stands nearest the query.")
-    ] = DocumentOrder.given,
-    revision: Revision = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    allow_model_mismatch: Mismatch = False,
-    trust_remote_code: RemoteCode = False,
-    format_: FormatOption = Format.table,
+    order: OrderOption = "given",
+    format_: FormatOption = "table",
 ) -> None:
     """Rank documents and show which words drew the attention."""
-    from qr_core.explain import explanation as explaining
-
     documents = documents_of(docs, folder)
-    scorer = make_scorer(
-        model,
-        heads,
-        template,
-        device,
-        dtype,
-        revision=revision,
-        allow_model_mismatch=allow_model_mismatch,
-        trust_remote_code=trust_remote_code,
-    )
-    found = explaining.explain(scorer, query, documents, top_k=top_k, order=order.value)
+    found = scorer_of(scorer).explain(query, documents, top_k=top_k, order=order)
     if page is not None:
-        try:
+        with writing(page):
             found.save_html(page)
-        except OSError as error:
-            raise InputError(f"cannot write {page}: {error.strerror}") from error
         err.print(f"wrote {plain(str(page))}", soft_wrap=True)
-    if format_ is Format.json:
+    if format_ == "json":
         print_json(found.to_dict())
     elif page is None:
         found.show(out, words)

@@ -47,6 +47,8 @@ class DetectionOptions:
         When a value is out of range.
     """
 
+    PANEL = "Judging"
+
     num_heads: int | None = option(None, "Default: 16, at most a quarter of all.", least=1)
     max_layer: int | None = option(None, "Deepest layer allowed, from 0.", least=0)
     calibrated: bool | None = option(
