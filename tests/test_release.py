@@ -14,6 +14,8 @@ ROOT = Path(qr_core.__file__).parents[1]
 DIST = ROOT / "dist"
 NAME = f"qrhead-{qr_core.__version__}"
 WEIGHTS = "qr_core/mini/model/model.safetensors"
+TRAINING = "qr_core/training/"
+"""In the source archive alone."""
 MOST_BYTES = 40 * 2**20
 """Of either archive; the weights are nearly all of it."""
 
@@ -42,10 +44,13 @@ def test_there_are_two_of_bounded_size():
 def test_the_wheel_holds_every_module_and_datum(wheel):
     names = set(wheel.namelist())
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qr_core").rglob("*.py")}
+    expected -= {name for name in expected if name.startswith(TRAINING)}
     integrations = ROOT / "integrations"
     expected |= {path.relative_to(integrations).as_posix() for path in integrations.rglob("*.py")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "qr_core" / "mini" / "model").iterdir()}
-    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "qr_core" / "head_sets").rglob("*.json")}
+    head_sets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qr_core/heads/published").rglob("*.json")}
+    assert head_sets
+    expected |= head_sets
     expected |= {
         f"{package}/py.typed" for package in ("qr_core", "langchain_qrhead", "llama_index/postprocessor/qrhead")
     }
@@ -58,7 +63,9 @@ def test_the_wheel_holds_nothing_else(wheel):
     assert tops == {"qr_core", "langchain_qrhead", "llama_index", f"{NAME}.dist-info"}
     assert [name for name in wheel.namelist() if name.startswith("llama_index/") and "/qrhead/" not in name] == []
     for name in wheel.namelist():
-        assert not any(part in name for part in ("tests/", "notebooks/", "__pycache__", ".pyc", ".pt", ".bin")), name
+        assert not any(
+            part in name for part in (TRAINING, "tools/", "tests/", "notebooks/", "__pycache__", ".pyc", ".pt", ".bin")
+        ), name
 
 
 def test_metadata(wheel):
@@ -72,7 +79,8 @@ def test_metadata(wheel):
 
 IN_SDIST = (
     "tests/conftest.py", "tests/golden/llama.json.gz", "docs/adapters.md", "docs/images/how-it-works.svg", "mkdocs.yml",
-    "notebooks/01_quickstart.ipynb", "Makefile", "CHANGELOG.md", "CITATION.cff", "constraints.txt", WEIGHTS,
+    "notebooks/01_quickstart.ipynb", "Makefile", "CHANGELOG.md", "CITATION.cff", "constraints.txt",
+    "qr_core/training/train.py", "tools/structure.py", WEIGHTS,
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""The embedded default model: its weights and tokenizer (`model/`), its card, and the scripts that train it.
+"""The embedded default model: its weights and tokenizer (`model/`) and its card.
 
-The scorer loads the folder like any other model's; nothing outside this folder knows how it was made.
+The scorer loads the folder like any other model's. `qr_core.training` has the scripts that made it.
 """
 
 from importlib.resources import as_file, files

@@ -5,9 +5,8 @@
 `--data` holds the files `qr_core.training.data` names. `--init` is a folder with all-MiniLM-L6-v2 (Apache-2.0): the
 model has its tokenizer, learns from it and, unless `--start` names a model or a run to go on from, starts from its
 states of words. `--out` receives the teacher's vectors, checkpoints, the curve (`curve.jsonl`) and the model.
-Interrupted runs
-continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a step and
-`--workers`.
+Interrupted runs continue from the last checkpoint. With a CUDA GPU, which is used where there is one, take more packs a
+step and `--workers`.
 """
 
 from __future__ import annotations
