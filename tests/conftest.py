@@ -112,7 +112,7 @@ def stub():
 @pytest.fixture
 def endpoint(stub, monkeypatch):
     """Make generators for the stub, or for another server, that hardly pause between tries."""
-    monkeypatch.setattr("qr_core.generation.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("qr_core.generation.endpoint.PAUSE_SECONDS", 0.001)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
     made = []
 

@@ -116,7 +116,7 @@ def test_there_is_code_to_run():
 def test_python_runs(page, embedded, sample, monkeypatch):
     monkeypatch.delenv("QRHEAD_API_KEYS", raising=False)
     with serving() as server:
-        monkeypatch.setattr("qr_core.generation.RETRIES", 0)
+        monkeypatch.setattr("qr_core.generation.endpoint.RETRIES", 0)
         names = prelude(page, embedded, *sample)
         for block in (block for block in BLOCKS if block.page == page and block.kind == "python"):
             if block.why_not:

@@ -49,7 +49,7 @@ def claims(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("qr_core.generation.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("qr_core.generation.endpoint.PAUSE_SECONDS", 0.001)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
 
 

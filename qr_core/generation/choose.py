@@ -1,0 +1,41 @@
+"""Choose: a generator by what a person names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qr_core.errors import InputError
+from qr_core.generation.endpoint import TIMEOUT_SECONDS, EndpointGenerator
+from qr_core.generation.generator import Generator
+from qr_core.generation.local import LocalGenerator
+from qr_core.mini import EMBEDDED_NAME, embedded_model
+
+
+def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_SECONDS, **options: Any) -> Generator:
+    """A generator from what a person names it by: an address, a model's hub id or folder, or `embedded`.
+
+    Parameters
+    ----------
+    name : str
+        `http://` or `https://` begin an address; `embedded` is the small model inside this package.
+    model : str, optional
+        Which model an address should use.
+    options
+        Of `LocalGenerator.from_pretrained`; an address has no use for them.
+
+    Raises
+    ------
+    InputError
+        When `model` is given although `name` is a model itself.
+    ModelLoadError
+        When config or tokenizer are missing or broken.
+    """
+    if name.startswith(("http://", "https://")):
+        return EndpointGenerator(name, model, timeout=timeout)
+    if model is not None:
+        raise InputError(f"{name} names a model itself: the name of another goes with an address only")
+    if name != "embedded":
+        return LocalGenerator.from_pretrained(name, **options)
+    generator = LocalGenerator.from_pretrained(embedded_model(), **options)
+    generator.name = EMBEDDED_NAME
+    return generator
