@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 
+from qr_core.forks import after_fork
 from qr_core.mini import EMBEDDED_NAME
 from qr_core.options import ScorerOptions, option_type
 from qr_core.registry import registry_at
@@ -23,6 +24,13 @@ from qr_core.types import Order
 
 T = TypeVar("T")
 _making = threading.Lock()
+
+
+@after_fork
+def _after_fork() -> None:
+    """Another thread of the parent may have been making a scorer: its lock is never given back in the child."""
+    global _making
+    _making = threading.Lock()
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_other_machines_are_not_served_without_keys():
     ],
 )
 def test_bad_options_are_one_line(run, monkeypatch, options, words):
-    from tests.unit.cli.test_main import TINY
+    from tests.server.child import TINY
 
     monkeypatch.setattr("qr_core.server.logs.setup", lambda *_: None)
     status, out, err = run("serve", "--port", "0", *([] if "--model" in options else TINY), *options)

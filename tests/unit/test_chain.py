@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import fields
 
 import pytest
 from pydantic import ValidationError
 
-from qr_core import InputError, ScorerOptions
+from qr_core import InputError, ScorerOptions, chain
 from qr_core.chain import ChainOptions
 from tests.helpers import GOLDEN
 
@@ -93,3 +94,14 @@ async def test_calls_wait_for_the_scorers_thread():
 def test_errors_are_the_scorers():
     with pytest.raises(InputError):
         ChainOptions(**TINY).select(" ", TEXTS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_another_thread_makes_a_scorer():
+    given = ChainOptions(**TINY)
+    with chain._making:
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            os._exit(0 if given.scorer.model_name else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
