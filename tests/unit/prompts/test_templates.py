@@ -58,6 +58,18 @@ def test_another_template_is_one_entry(added, layout, tmp_path):
     assert [hit.score for hit in again.rank(QUERY, DOCUMENTS)] == [hit.score for hit in ranking]
 
 
+def test_the_command_line_takes_another_template(added, run, tmp_path):
+    (tmp_path / "docs.txt").write_text("\n".join(document.text for document in DOCUMENTS))
+    options = ["--query", QUERY, "--docs", str(tmp_path / "docs.txt"), "--format", "json"]
+    options += ["--model", str(GOLDEN / "tiny-llama"), "--heads", "2-1,4-3", "--device", "cpu", "--template"]
+    scores = []
+    for name in (added, "plain"):
+        status, out, err = run("rank", *options, name)
+        assert status == 0, err
+        scores.append([hit["score"] for hit in json.loads(out)["hits"]])
+    assert scores[0] != scores[1]
+
+
 def test_a_name_that_nobody_added_is_refused():
     with pytest.raises(InputError, match="template is 'telegram': use one of chat, reference, plain"):
         QRScorer.from_pretrained(GOLDEN / "tiny-llama", "2-1", template="telegram", device="cpu")

@@ -30,6 +30,16 @@ def test_another_unit_is_one_entry(added, embedded):
     assert [POEM[span.start : span.end] for span in everything.spans] == 2 * [line for line in POEM.split("\n") if line]
 
 
+def test_the_command_line_takes_another_unit(added, run, tmp_path):
+    file = tmp_path / "poem.txt"
+    file.write_text(POEM)
+    options = ["--query", "Where does the key hang?", "--file", str(file), "--top-k", "1", "--unit"]
+    assert run("prune", *options, added)[:2] == (0, "the key hangs behind the stove.\n")
+    status, _, err = run("prune", *options, "chorus")
+    assert status == 2
+    assert "line" in err
+
+
 def test_a_unit_that_nobody_added_is_refused(embedded):
     with pytest.raises(InputError, match="unit is 'line': use one of document, paragraph, sentence, turn"):
         embedded.prune("Where does the key hang?", POEM, top_k=1, unit="line")
