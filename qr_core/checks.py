@@ -1,7 +1,4 @@
-"""Checks: what callers hand in is usable, or one clear error names it and the fix.
-
-Knows nothing of what is done with it.
-"""
+"""Checks: what callers hand in is usable, or one clear error names it and the fix."""
 
 from __future__ import annotations
 

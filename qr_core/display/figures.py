@@ -9,7 +9,7 @@ from qr_core.errors import InputError, missing_extra
 
 
 def figure(width: float = 6.4, height: float = 4.8) -> Any:
-    """An empty figure of so many inches.
+    """An empty figure; width and height in inches.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files: what is read from disk and standard input, and folders in which long runs keep what is done.
+"""Files: documents from disk and standard input, files written in one step, folders in which long runs keep results.
 
 Whatever a file holds is data: sizes are bounded, links that lead out are refused, broken input is one clear
 error.

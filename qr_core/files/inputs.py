@@ -1,7 +1,4 @@
-"""Inputs: documents from files, folders and standard input. Whatever they hold is data.
-
-Knows nothing of models or rankings: a file becomes a list of `Document`.
-"""
+"""Inputs: documents from files, folders and standard input. Whatever they hold is data."""
 
 from __future__ import annotations
 
@@ -20,8 +17,8 @@ MOST_BYTES = 4 * 2**30
 """Largest text that a file may hold, unpacked."""
 UNPACKED_BYTES = 64 * 2**20
 MOST_RATIO = 100
-"""A packed file may unpack to `UNPACKED_BYTES`, and beyond it to so many times its own size: text packs five to twenty
-times, a bomb a thousand times."""
+"""A packed file may unpack to `UNPACKED_BYTES`, or to this many times its own size where that is more: text packs five
+to twenty times, a bomb a thousand times."""
 
 
 def read_text(path: Path, most: int | None = None) -> str:
@@ -107,14 +104,17 @@ def read_source(source: str) -> str:
     Raises
     ------
     InputError
-        When it cannot be read or is not UTF-8.
+        When it cannot be read, is too large, or is not UTF-8.
     """
     if source != "-":
         return read_text(Path(source))
     if sys.stdin is None:
         raise InputError("standard input is closed: pass a file, or pipe text in")
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
+        raw = sys.stdin.buffer.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise InputError(f"standard input has more than {MOST_BYTES:,} bytes: split it")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8 text (byte {error.start})") from error
 

@@ -3,7 +3,7 @@
     run           query Q0 document rank score tag
     judgements    query 0 document grade
 
-Blanks end a column, so ids are written as words; see `word`. Knows nothing of systems or metrics.
+Blanks end a column, so ids are written as words; see `word`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Work folder: tensors of a long run, one file per item, so that an interrupted run goes on where it stopped.
-
-Knows nothing of what the tensors mean.
-"""
+"""Work folder: tensors of a long run, one file per item, so that an interrupted run goes on where it stopped."""
 
 from __future__ import annotations
 
