@@ -107,7 +107,7 @@ def test_any_haystack_has_one_gold_passage(haystack, depth):
         ({"needles": [Needle(" ", "Who?", "x")]}, "needle 0 is blank"),
         ({"lengths": []}, "no lengths"),
         ({"lengths": [0]}, "a length is 0: use a whole number from 1"),
-        ({"lengths": [15]}, "leave no room"),
+        ({"lengths": [15]}, "there is no room for a sentence around the needle"),
         ({"lengths": [500, 500]}, "length 500 at depth 0.5 is asked for twice"),
         ({"depths": []}, "no depths"),
         ({"depths": [1.1]}, "a depth is 1.1: use a number from 0 to 1"),
