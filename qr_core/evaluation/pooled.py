@@ -1,6 +1,6 @@
 """Pooled: attention systems rank on a pool of workers instead of in this process; their journals are filled here.
 
-A worker makes a system from the same settings, and works through queries as `runner.run` does, which also takes the
+A worker makes a system from the same options, and works through queries as `runner.run` does, which also takes the
 time there. Queries that share their documents go to one worker together.
 """
 

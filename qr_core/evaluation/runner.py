@@ -35,7 +35,7 @@ class Found:
     Attributes
     ----------
     records : dict
-        By query id; each has `seconds` and `peak_memory` (bytes; None where it cannot be told) beside the results.
+        By query id; each has `seconds` and `peak_memory` (bytes; None where it is unknown) beside the results.
     failures : dict of str to str
         Why queries have no record, by id.
     missing : str

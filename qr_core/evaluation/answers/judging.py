@@ -1,6 +1,7 @@
 """Judging: whether a reply is right, by the label that it names or by a model that is asked.
 
-The built-in prompts are this project's own: accuracies judged with others, such as LongMemEval's, do not compare.
+The built-in prompts are this project's own: accuracies judged with other prompts, such as LongMemEval's, cannot be
+compared with them.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Judge:
         self.abstain_prompt = _checked(ABSTAIN_PROMPT if abstain_prompt is None else abstain_prompt)
         self.tries = tries
         self.max_new_tokens = max_new_tokens
-        # An endpoint may learn its model's name with the first reply: told now, the record is the same in every run.
+        # An endpoint may learn its model's name with the first reply: noted now, the record is the same in every run.
         self._model = generator.name
 
     def verdict(self, expected: Expected, reply: str) -> tuple[bool, str]:

@@ -28,7 +28,7 @@ def read_clipper(path: Path, with_false: bool) -> Work:
     path : Path
     with_false : bool
         Also ask about the false twin, as `<idx>/false`, right after the true claim. Its ranking is not measured. The
-        two are one unit, so that who answers always the same gets none right.
+        two are one unit, so that a generator that always answers the same gets none right.
 
     Raises
     ------

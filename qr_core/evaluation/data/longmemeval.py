@@ -3,7 +3,7 @@
     [{"question_id", "question_type", "question", "question_date", "answer", "answer_session_ids",
       "haystack_session_ids", "haystack_dates", "haystack_sessions": [[{"role", "content"}, ...], ...]}, ...]
 
-Sessions are the documents. The mark on the turns that hold the answer is not read: a system that was shown it would
+Sessions are the documents. The mark on the turns that hold the answer is not read: a system that was shown it could
 read the answer off it.
 """
 

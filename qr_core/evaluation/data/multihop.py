@@ -8,7 +8,7 @@
                         "paragraphs": [{"title", "paragraph_text", "is_supporting"}, ...]}
 
 A JSON list or JSON lines; `paragraphs` or `context` tells which of them an entry is. Passages are known by their place,
-since titles may repeat. Which sentences of a passage support the answer is not read.
+since titles may repeat. Which sentences of a passage support the answer is left unread.
 """
 
 from __future__ import annotations

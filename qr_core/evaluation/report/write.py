@@ -1,12 +1,14 @@
 """Report: what an evaluation leaves in a folder, for people and for those who measure others on the same work.
 
-metrics.json             everything that is told below, as data
-report.md, report.html   tables and plots; the HTML needs no other file
-per-query.csv            every measure and the seconds of every query, by system
-<system>.trec            a TREC run; equal scores keep the order of the candidates
-qrels.txt                the judgements of these queries, with ids as the runs have them; see `trec.word`
-pools.jsonl              the candidates of each query, in the order in which systems were handed them
-work/                    what has been done so far, by system; an interrupted run goes on from it
+    metrics.json             everything below, as data
+    report.md, report.html   tables and plots; the HTML needs no other file
+    per-query.csv            every measure and the seconds of every query, by system
+    <system>.trec            a TREC run; equal scores keep the order of the candidates
+    qrels.txt                the judgements of these queries, with ids as the runs have them; see `trec.word`
+    pools.jsonl              each query's candidate set, in the order in which systems were handed it
+    work/                    what has been done so far, by system; made elsewhere, see `journal`
+
+Everything but `work/` is written anew by each run.
 """
 
 from __future__ import annotations
