@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
+import sys
 
 import pytest
 
 from qr_core import Document, InputError
-from qr_core.display.terminal import plain
+from qr_core.files import inputs
 from qr_core.files.inputs import read_documents, read_folder
 
 
@@ -93,11 +95,6 @@ def test_a_missing_folder(tmp_path):
         read_folder(tmp_path / "absent")
 
 
-def test_terminal_text_is_stripped_of_controls():
-    assert plain("a\x1b[31mred\x07\u202eevil\u0000\n\tnext [bold]x[/bold]") == "a[31mredevil next [bold]x[/bold]"
-    assert plain("x" * 50, 10) == "x" * 9 + "…"
-
-
 def test_damaged_gzip_is_named(tmp_path):
     whole = gzip.compress(b'{"text": "a"}\n' * 50)
     (tmp_path / "bad.jsonl.gz").write_bytes(whole[:20] + b"\xff" * 12 + whole[32:])
@@ -113,3 +110,20 @@ def test_a_link_in_circles_is_passed_over(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     documents, _ = read_folder(tmp_path)
     assert [document.id for document in documents] == ["a.txt"]
+
+
+def test_standard_input_is_read_within_bounds(monkeypatch):
+    def typed(raw: bytes):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+        return read_documents("-")
+
+    assert typed(b"one\ntwo\n") == [Document("one", id=1), Document("two", id=2)]
+    assert typed(b' {"text": "one"}') == [Document("one")]
+    with pytest.raises(InputError, match="standard input is not UTF-8 text"):
+        typed(b"caf\xe9")
+    monkeypatch.setattr(inputs, "MOST_BYTES", 5)
+    with pytest.raises(InputError, match="standard input has more than 5 bytes"):
+        typed(b"123456")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        read_documents("-")
