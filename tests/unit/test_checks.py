@@ -19,7 +19,7 @@ from qr_core.checks import (
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.0, "1"])
 def test_a_number_that_is_none_is_named(value):
-    with pytest.raises(InputError, match="top_k is .*: use a whole number from 1, or None"):
+    with pytest.raises(InputError, match=r"top_k is .*: use a whole number from 1, or None"):
         check_whole_number("top_k", value)
     check_whole_number("top_k", None)
     check_whole_number("top_k", 1)
