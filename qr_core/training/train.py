@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from qr_core.evaluation.systems.bm25 import Bm25
-from qr_core.training import data as reading
 from qr_core.training import overlap, teacher
 from qr_core.training.batches import Batch, Batches, Steps
+from qr_core.training.data import read as read_texts
 from qr_core.training.forward import moved
 from qr_core.training.losses import Readouts, losses
 from qr_core.training.packs import Packs
@@ -49,7 +49,7 @@ class Sources:
     def __init__(
         self, folder: Path, init: Path, cache: Path, evaluation: Sequence[Path] = (), chunks_per_chapter: float = 0.8
     ) -> None:
-        self.collection = reading.read(folder, chunks_per_chapter)
+        self.collection = read_texts(folder, chunks_per_chapter)
         held = overlap.Evaluation(text for other in evaluation for text in overlap.texts_of(other))
         banned = frozenset(i for i, passage in enumerate(self.collection.passages) if held.holds(passage.text))
         unasked = frozenset(i for i, query in enumerate(self.collection.queries) if held.holds(query.text))
