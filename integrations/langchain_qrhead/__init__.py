@@ -1,7 +1,4 @@
-"""LangChain: rerank and prune retrieved documents, and agents' tool messages, by query-focused attention.
-
-Converts between LangChain's objects and the scorer's; knows nothing of how scores come about.
-"""
+"""LangChain: rerank and prune retrieved documents, and agents' tool messages, by query-focused attention."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,6 @@
 """A LangChain document compressor over the shared scorer: conversion and tracing.
 
-Options, ranking and pruning are `qr_core.chain`'s. Knows nothing of how scores come about.
+Options, ranking and pruning are those of `qr_core.chain`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qr_core.chain import ChainOptions, Kept
 
 
 class QRHeadCompressor(ChainOptions, BaseDocumentCompressor):
-    """Reorder documents by the attention that query-focused heads pay them, best first, and prune them if asked to.
+    """Reorder documents by the attention that query-focused heads pay to them, best first, and prune them if asked to.
 
     Returned documents are copies; `metadata["relevance_score"]` is the document's share of the positive attention
     mass, in [0, 1], which depends on the other documents of the call. Where documents are pruned, `metadata` holds

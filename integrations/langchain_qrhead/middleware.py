@@ -5,10 +5,11 @@ The model sees the pruned copies; the agent's stored state keeps the originals. 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from cachetools import LRUCache
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
 from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
@@ -16,8 +17,9 @@ from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
 from qr_core import InputError
 from qr_core.chain import ChainOptions
 
+_remembering = threading.Lock()  # calls may come from several threads; of the module, so that options pickle
 REMEMBERED = 256
-"""Pruned texts kept, so that a growing conversation is not pruned anew before each model call."""
+"""At most this many pruned texts are kept, so that a growing conversation is not pruned anew before each model call."""
 
 
 class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
@@ -48,7 +50,7 @@ class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
         self.max_tokens = max_tokens
         self.ellipsis = ellipsis
         self.options = ChainOptions(**options)
-        self._pruned: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._pruned: LRUCache[tuple[str, str], str] = LRUCache(REMEMBERED)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -93,21 +95,23 @@ class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
         if len(text.encode("utf-8", "replace")) <= self.max_tokens:  # no token is shorter than a byte
             return text
         key = (query, text)
-        known = self._pruned.get(key)
-        if known is not None:
-            return known
+        with _remembering:
+            known = self._pruned.get(key)
+        if known is None:
+            known = self._kept(query, text)
+            with _remembering:
+                self._pruned[key] = known
+        return known
+
+    def _kept(self, query: str, text: str) -> str:
         scorer = self.options.scorer
-        kept = text
-        if scorer.count_tokens(text) > self.max_tokens:
-            kept = scorer.prune(
-                query,
-                text,
-                max_tokens=self.max_tokens,
-                unit=self.options.prune_unit,
-                text_format=self.options.text_format,
-                ellipsis=self.ellipsis,
-            ).text
-        self._pruned[key] = kept
-        while len(self._pruned) > REMEMBERED:
-            self._pruned.popitem(last=False)
-        return kept
+        if scorer.count_tokens(text) <= self.max_tokens:
+            return text
+        return scorer.prune(
+            query,
+            text,
+            max_tokens=self.max_tokens,
+            unit=self.options.prune_unit,
+            text_format=self.options.text_format,
+            ellipsis=self.ellipsis,
+        ).text

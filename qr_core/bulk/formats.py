@@ -1,7 +1,7 @@
 """Bulk formats: rows of a part as the bytes of a Parquet file, of JSON lines, or of a TREC run.
 
 A row is `job` (position in the input), `line`, `id`, `hits` (best first), `calibrated`, `windows`, `rounds`, and
-`error`, which is null where `hits` is not. Knows nothing of jobs or of how they are ranked.
+`error`, which is null where `hits` is not.
 """
 
 from __future__ import annotations

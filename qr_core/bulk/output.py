@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from qr_core.bulk.files import JobFile
 from qr_core.errors import InputError
-from qr_core.files.replace import replacing
+from qr_core.files.replace import replacing, writing
 from qr_core.files.workfolder import WorkFolder
 
 
@@ -97,17 +97,15 @@ class OutputFolder:
             When it cannot be written.
         """
         path = self.file(done.number)
-        try:
+        note = {"part": done.number, "jobs": done.jobs, "failed": done.failed, "bytes": len(done.content)}
+        with writing(path):
             if done.errors:
                 with replacing(path.with_suffix(".errors.jsonl"), durable=True) as draft:
                     draft.write_bytes(done.errors)
             with replacing(path, durable=True) as draft:
                 draft.write_bytes(done.content)
-            note = {"part": done.number, "jobs": done.jobs, "failed": done.failed, "bytes": len(done.content)}
             with (self.path / "parts.jsonl").open("ab") as notes:
                 notes.write(b"\n" * self._torn() + json.dumps(note).encode() + b"\n")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         self.done[done.number] = note
 
     def _torn(self) -> bool:

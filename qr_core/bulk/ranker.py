@@ -1,7 +1,7 @@
 """Bulk ranking of one part: what every engine runs, in whatever process.
 
 A job is a JSON object with `query`, `documents` and optionally `id`. One that cannot be read or ranked becomes a row
-with an error, and the others go on. Knows nothing of files, or of who runs which part.
+with an error, and the others go on.
 """
 
 from __future__ import annotations

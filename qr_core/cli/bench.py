@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from qr_core.benchmark.plan import Plan, Subject
-from qr_core.cli.common import FormatOption, err, out, print_json, writing
+from qr_core.cli.common import FormatOption, err, out, print_json
+from qr_core.files.replace import writing
 
 
 def bench(

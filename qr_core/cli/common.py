@@ -85,20 +85,6 @@ def progress(what: str, tokens: bool = False) -> Iterator[Callable[[int, int], N
         yield show
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in one line why a file or folder cannot be written.
-
-    Raises
-    ------
-    InputError
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
-
-
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object. Everything but ASCII is escaped, so no text in it can steer a terminal."""
     typer.echo(json.dumps(value))

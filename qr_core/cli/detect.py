@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qr_core.cli.common import EngineOption, FormatOption, err, out, print_json, progress, writing
+from qr_core.cli.common import EngineOption, FormatOption, err, out, print_json, progress
 from qr_core.cli.flat import names_in
 from qr_core.cli.needles import NeedleOptions, generator_of
 from qr_core.detection.options import DetectionOptions
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError
+from qr_core.files.replace import writing
 from qr_core.options import ScorerOptions, option
 from qr_core.parallel.pool import Workers
 

@@ -18,9 +18,9 @@ from qr_core.cli.common import (
     out,
     print_json,
     scorer_of,
-    writing,
 )
 from qr_core.display.terminal import plain
+from qr_core.files.replace import writing
 from qr_core.options import ScorerOptions
 
 

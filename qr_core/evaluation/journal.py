@@ -9,6 +9,7 @@ from typing import Any
 
 from qr_core.errors import InputError
 from qr_core.files.inputs import MOST_BYTES
+from qr_core.files.replace import writing
 from qr_core.files.workfolder import WorkFolder
 
 
@@ -75,9 +76,6 @@ class Journal:
         """
         found = {"query-id": query_id, **record}
         if self._path is not None:
-            try:
-                with self._path.open("a", encoding="ascii") as lines:
-                    lines.write(json.dumps(found, allow_nan=False) + "\n")
-            except OSError as error:
-                raise InputError(f"cannot write {self._path}: {error.strerror or error}") from error
+            with writing(self._path), self._path.open("a", encoding="ascii") as lines:
+                lines.write(json.dumps(found, allow_nan=False) + "\n")
         self.records[query_id] = found

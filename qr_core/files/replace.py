@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qr_core.errors import InputError
+
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False, durable: bool = False) -> Iterator[Path]:
@@ -35,3 +37,18 @@ def replacing(path: Path, *, shared: bool = False, durable: bool = False) -> Ite
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line why a file or folder cannot be written.
+
+    Raises
+    ------
+    InputError
+        When the block raises OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from qr_core.display import figures
-from qr_core.errors import InputError
+from qr_core.files.replace import writing
 from qr_core.heads.sets import HeadSet
 
 DARK, BRIGHT = (70, 80, 130), (255, 214, 92)
@@ -68,10 +68,8 @@ def save_png(heads: HeadSet, path: Path) -> None:
         When matplotlib is missing, or the file cannot be written.
     """
     drawn = png(heads)
-    try:
+    with writing(path):
         path.write_bytes(drawn)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def png(heads: HeadSet) -> bytes:

@@ -1,7 +1,4 @@
-"""Parallel: a thread for calls that must take turns, a pool of Ray actors for those that need not, and memory used.
-
-None of them knows what runs.
-"""
+"""Parallel: a thread for calls that must take turns, a pool of Ray actors for those that need not, and memory used."""
 
 from typing import TYPE_CHECKING
 

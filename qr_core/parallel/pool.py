@@ -4,8 +4,6 @@
 
 Ray Data holds the stages back: what no worker takes yet is not read. An item whose worker dies is tried again by
 another; one that was tried too often is left out. Errors of this package end the run, as they do without Ray.
-
-Knows nothing of what items are or of what is done with them.
 """
 
 from __future__ import annotations

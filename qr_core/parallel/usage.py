@@ -1,7 +1,4 @@
-"""Usage: how much memory this process has at most held: a CUDA device's where one is named, else resident memory.
-
-Knows nothing of what the memory is for.
-"""
+"""Usage: how much memory this process has at most held: a CUDA device's where one is named, else resident memory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Worker: one thread of its owner's, for awaiting calls that must take turns anyway.
 
-Waiters must not fill the event loop's own executor, which the rest of a program shares. Knows nothing of what it runs.
+Waiters must not fill the event loop's own executor, which the rest of a program shares.
 """
 
 from __future__ import annotations

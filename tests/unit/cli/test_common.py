@@ -7,7 +7,6 @@ import io
 import pytest
 from rich.console import Console
 
-from qr_core import InputError
 from qr_core.cli import common as cli_common
 
 
@@ -32,12 +31,3 @@ def test_a_progress_bar_of_things_counts_them(monkeypatch):
         progress(2, 5)
     assert "jobs" in screen.getvalue()
     assert "2/5" in screen.getvalue()
-
-
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
-    path = tmp_path / "nowhere" / "page.html"
-    with (
-        pytest.raises(InputError, match=r"cannot write .*page\.html: No such file or directory"),
-        cli_common.writing(path),
-    ):
-        path.write_text("")

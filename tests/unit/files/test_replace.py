@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qr_core.files.replace import replacing
+from qr_core import InputError
+from qr_core.files.replace import replacing, writing
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -50,3 +51,12 @@ def test_two_writers_do_not_share_a_draft(tmp_path):
         first.write_text("first")
         second.write_text("second")
     assert path.read_text() == "first"
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
+    path = tmp_path / "nowhere" / "page.html"
+    with (
+        pytest.raises(InputError, match=r"cannot write .*page\.html: No such file or directory"),
+        writing(path),
+    ):
+        path.write_text("")

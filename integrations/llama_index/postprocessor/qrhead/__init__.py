@@ -1,7 +1,4 @@
-"""LlamaIndex: rerank retrieved nodes by query-focused attention.
-
-Converts between LlamaIndex's nodes and the scorer's documents; knows nothing of how scores come about.
-"""
+"""LlamaIndex: rerank retrieved nodes by query-focused attention."""
 
 from qr_core.errors import missing_extra
 

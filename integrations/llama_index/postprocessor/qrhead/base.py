@@ -1,6 +1,6 @@
 """A LlamaIndex node postprocessor over the shared scorer: conversion and events.
 
-Options, ranking and pruning are `qr_core.chain`'s. Knows nothing of how scores come about.
+Options, ranking and pruning are those of `qr_core.chain`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 
 
 class QRHeadRerank(ChainOptions, BaseNodePostprocessor):
-    """Reorder nodes by the attention that query-focused heads pay them, best first, and prune them if asked to.
+    """Reorder nodes by the attention that query-focused heads pay to them, best first, and prune them if asked to.
 
     Returned nodes are copies; their score is the node's share of the positive attention mass, in [0, 1], which
     depends on the other nodes of the call. Nodes are scored on their content with `metadata_mode`; only their own text
