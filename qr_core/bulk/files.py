@@ -37,7 +37,7 @@ class Part:
     number : int
         From 0.
     first_job, jobs : int
-        Position of its first job in the input, from 0, and how many there are. Blank lines are no jobs.
+        Position of its first job in the input, from 0, and how many there are. Blank lines are not jobs.
     first_line : int
         From 1. In Parquet a row is a line.
     start, end : int
@@ -83,7 +83,7 @@ def read_part(path: Path, part: Part) -> bytes:
 
 @contextmanager
 def opened(source: Path, part_size: int, scanned: Scanned | None = None) -> Iterator[JobFile]:
-    """The jobs of a `.jsonl` or `.parquet` file, either with `.gz` behind.
+    """The jobs of a `.jsonl` or `.parquet` file, which may be gzipped (`.gz`).
 
     All but plain `.jsonl` is unpacked to a temporary file, so that parts can be read by themselves.
 

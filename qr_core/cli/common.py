@@ -40,7 +40,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Table for people
 
 
 def documents_of(docs: str | None, folder: Path | None) -> list[Document]:
-    """The documents of `--docs` or `--dir`; files of a folder that are no text are named on standard error."""
+    """The documents of `--docs` or `--dir`; files of a folder that are not text are named on standard error."""
     from qr_core.files.inputs import read_documents, read_folder
 
     if docs is not None and folder is None:
