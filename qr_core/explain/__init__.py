@@ -1,7 +1,7 @@
 """Explain: which words of each document drew the attention, as plain data, a page, or text in a terminal.
 
-`explanation` collects the words and their masses, `html` and `terminal` show them; `page/` has the page's style and
-script.
+`explanation` collects the words (`words`) and their masses, `html` and `terminal` show them; `page/` has the page's
+style and script.
 """
 
 from typing import TYPE_CHECKING

@@ -1,13 +1,10 @@
 """Explanation: which words of each document drew the attention of which head.
 
-    ranking -> the best documents that fit one prompt, read together once more -> mass per head and word
-
-Knows nothing of how a page or a terminal shows it.
+ranking -> the best documents that fit one prompt, scored together once more -> mass per head and word
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qr_core.explain.words import WORD
 from qr_core.heads.pairs import format_pairs
 from qr_core.types import Document, DocumentLike, Order, Ranking
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from qr_core.text.pieces import Piece
 
 MOST_DOCUMENTS = 20
-WORD = re.compile(r"\w+|[^\w\s]+")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class ExplainedDocument:
         Half-open characters of each word or run of punctuation in the text, ascending.
     masses : NDArray
         Float32, shape (heads, words): mass of the query on the tokens that begin in the word, minus that of `N/A` where
-        the scorer calibrates. Before the token filter, and of all parts where a document is read in parts, so they
+        the scorer calibrates. Before the token filter, and of all parts where a document is scored in parts, so they
         need not add up to the score.
     title_masses : NDArray
         Float32, shape (heads,): the same on the document's number and title.
@@ -71,8 +68,8 @@ class Explanation:
     heads : tuple of (int, int)
         Layer and head of each row of the masses.
     documents : tuple of ExplainedDocument
-        Best first: as many of the best as were asked for and fit one prompt. They were read together once more without
-        the others, so where there are others their masses add up to other scores than the ranking's.
+        Best first: as many of the best as were asked for and fit one prompt. They were scored together once more,
+        without the others, so where there are others their masses add up to other scores than the ranking's.
     """
 
     ranking: Ranking
@@ -137,7 +134,7 @@ def explain(
     query, documents, order
         As for `QRScorer.rank`.
     top_k : int
-        Explain so many of the best.
+        Explain at most this many of the best.
 
     Raises
     ------

@@ -1,9 +1,7 @@
 """Explanation as a page: ranked documents, words shaded by attention, heads to switch on and off.
 
 One file without network, fonts or scripts from elsewhere; its own script is allowed by its hash alone, so nothing that
-stands in a document can run. Shades differ in lightness, so that they do not depend on telling colours apart.
-
-Knows nothing of models: everything comes from the explanation.
+stands in a document can run. Shades differ in lightness, so that nobody has to tell colours apart.
 """
 
 from __future__ import annotations
@@ -13,11 +11,15 @@ import hashlib
 import json
 from html import escape
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qr_core.explain.explanation import WORD, ExplainedDocument, Explanation
+from qr_core.explain.words import WORD
 from qr_core.heads.pairs import format_pairs
+
+if TYPE_CHECKING:
+    from qr_core.explain.explanation import ExplainedDocument, Explanation
 
 DIGITS = 3
 """Significant digits of the masses in a page."""

@@ -1,9 +1,11 @@
 """Explanation in a terminal: each document's strongest words, in their order, and the words around them.
 
-Control, format and bidirectional characters are left out. Knows nothing of models.
+Control, format and bidirectional characters are left out.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from qr_core.display.terminal import plain
-from qr_core.explain.explanation import ExplainedDocument, Explanation
+
+if TYPE_CHECKING:
+    from qr_core.explain.explanation import ExplainedDocument, Explanation
 
 AROUND = 2
 """Words shown before and after a strong one."""

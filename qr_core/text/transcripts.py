@@ -33,45 +33,12 @@ _NO_SPEAKERS = {
     "https",
 }  # fmt: skip
 _PARTICLES = {
-    "and",
-    "und",
-    "et",
-    "y",
-    "von",
-    "van",
-    "de",
-    "da",
-    "di",
-    "del",
-    "der",
-    "den",
-    "la",
-    "le",
-    "of",
-    "bin",
-    "al",
-}
+    "and", "und", "et", "y", "von", "van", "de", "da", "di", "del", "der", "den", "la", "le", "of", "bin", "al",
+}  # fmt: skip
 _TAGS = {
-    "a",
-    "b",
-    "i",
-    "p",
-    "u",
-    "br",
-    "hr",
-    "li",
-    "ol",
-    "ul",
-    "td",
-    "tr",
-    "th",
-    "em",
-    "div",
-    "pre",
-    "span",
-    "code",
+    "a", "b", "i", "p", "u", "br", "hr", "li", "ol", "ul", "td", "tr", "th", "em", "div", "pre", "span", "code",
     "table",
-}
+}  # fmt: skip
 LONGEST_NAME = 4
 """Words."""
 
