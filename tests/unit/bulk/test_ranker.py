@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 
-from qr_core import NonFiniteError, QRScorer
+from qr_core import NonFiniteError, QRScorer, ScorerOptions
 from qr_core.bulk import ranker as bulk
+from qr_core.bulk.files import opened, read_part
+from qr_core.bulk.ranker import Options, Ranker
 from qr_core.bulk.run import rank_file
 from qr_core.errors import StoppedError
 from tests.unit.bulk.jobs import SCORER, rows_in, same, write
@@ -78,3 +81,15 @@ def test_unexpected_errors_end_the_run_only_in_a_row(tmp_path, monkeypatch):
     broken[0] = lambda query: True
     with pytest.raises(StoppedError, match="line 5: RuntimeError: no such device, the 5th job in a row"):
         rank_file(tmp_path / "jobs.jsonl", tmp_path / "other", scorer=SCORER)
+
+
+def test_what_is_asked_travels_to_other_processes(tmp_path):
+    """As Ray sends it to its workers."""
+    write(tmp_path / "jobs.jsonl", [{"query": "who lit it?", "documents": ["a lamp", "an oven"]}])
+    options = Options(ScorerOptions(**SCORER), top_k=1, format="jsonl")
+    with opened(tmp_path / "jobs.jsonl", 1) as file:
+        sent = pickle.loads(pickle.dumps((options, file.parts[0])))  # noqa: S301 - our own
+        assert sent == (options, file.parts[0])
+        done = Ranker(sent[0])(sent[1], read_part(file.path, sent[1]))
+    (row,) = [json.loads(line) for line in done.content.splitlines()]
+    assert len(row["hits"]) == 1
