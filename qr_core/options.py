@@ -6,54 +6,21 @@ A new option is one field here and its use. Knows nothing of models, nor of the 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
-from qr_core.types import Layout
+from qr_core.fields import Options, option, option_type, options_class
+from qr_core.types import Layout, Order
 
 if TYPE_CHECKING:
     import torch
 
     from qr_core.cache.documents import DocumentCache
     from qr_core.heads.sets import HeadSet
-
-
-if TYPE_CHECKING:  # `chain.ChainOptions` has the same fields and can be changed: checkers must not find these frozen
-    from dataclasses import dataclass as options_class
-else:
-    options_class = dataclass(frozen=True)
-
-
-def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 - as typer and argparse call it
-    """A field of an options class.
-
-    Parameters
-    ----------
-    help : str
-        What the command line and the adapters say of it.
-    more
-        For the places that offer it: `cli`, the type that the command line takes in place of the field's own, and
-        `parse`, from its value to the field's; `plain`, the type that adapters take; `flags`, its names on the command
-        line, where they are not the field's; `registry`, the place of the registry that its values are names in (see
-        `registry_at`); `panel`, its section of the help; `least` and `most`; `absent`, a mapping from a place (a
-        command, `cli` for all of them, `adapters`) to why it is not offered there.
-    """
-    return field(default=default, metadata={"help": help, **more})
-
-
-def option_type(owner: type, field: Field[Any], *names: str) -> Any:
-    """The type that the metadata of a field hold under the first of `names` that is there, by default its own."""
-    for name in names:
-        if name in field.metadata:
-            named = field.metadata[name]
-            return named | None if field.default is None else named
-    if isinstance(field.type, str):
-        return eval(field.type, vars(sys.modules[owner.__module__]))  # noqa: S307 - this package's own words
-    return field.type
+    from qr_core.text.chunking import TextFormat
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -72,7 +39,7 @@ _NOT_MEASURED = "the benchmark's caches are its own, without bound, so that each
 
 
 @options_class
-class ScorerOptions:
+class ScorerOptions(Options):
     """Everything that `QRScorer.from_pretrained` takes.
 
     Attributes
@@ -105,6 +72,9 @@ class ScorerOptions:
         `auto` (the checkpoint's; see `qr_core.model.ModelSource`) or a torch dtype.
     calibrate : bool, optional
         Subtract the mass that the content-free query `N/A` gives; by default as the head set says.
+    calibration : str, optional
+        How masses are calibrated where they are: `null-query`, or another of
+        `qr_core.ranking.calibration.CALIBRATIONS`.
     filter_tokens : bool
         Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
     max_prompt_tokens : int, optional
@@ -171,6 +141,12 @@ class ScorerOptions:
         flags="--calibrate/--no-calibrate",
         absent={"detect": "it judges heads by raw or by calibrated scores, as --calibrated/--raw says"},
     )
+    calibration: str | None = option(
+        None,
+        "How scores are calibrated, where they are. Default: null-query.",
+        registry="qr_core.ranking.calibration:CALIBRATIONS",
+        absent={"detect": "it judges heads by raw scores, or by those of the null query"},
+    )
     filter_tokens: bool = option(
         True,
         "Drop each document's lowest tokens.",
@@ -215,24 +191,81 @@ class ScorerOptions:
         if self.tp_size is not None and self.device_map is not None:
             raise InputError("pass either device_map or tp_size: both spread the model")
 
-    def changed(self, **changes: Any) -> ScorerOptions:
-        """A copy with other values.
+    def check(self, *names: str, known: Collection[str] | None = None) -> None:
+        """Refuse values that no scorer can have.
+
+        Parameters
+        ----------
+        names : str
+            Of options that are meant to change; with `known`, those that may.
 
         Raises
         ------
-        TypeError
-            Naming an option that does not exist, and those that do.
+        InputError
         """
-        known = [one.name for one in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise TypeError(f"there is no option {name!r}: use some of {', '.join(known)}")
-        return replace(self, **changes)
+        for name in names:
+            if known is not None and name not in known:
+                raise InputError(f"{name} cannot be changed: use some of {', '.join(known)}, or make a new scorer")
+        for name in ("tp_size", "max_prompt_tokens", "passage_tokens"):
+            check_whole_number(name, getattr(self, name))
+        check_whole_number("cache_bytes", self.cache_bytes, least=0)
+        if self.layout is not None:
+            check_one_of("layout", self.layout, Layout)
+
+    def completed(self, heads: HeadSet) -> ScorerOptions:
+        """A copy with what a head set says where the caller says nothing.
+
+        Raises
+        ------
+        InputError
+            When a cache does not go with the layout.
+        """
+        layout = self.layout or heads.layout
+        if layout == "joint" and self.document_cache is not None:
+            raise InputError("a document cache is for layout='independent': joint prompts are encoded as a whole")
+        if layout == "independent" and self.quantized_cache is not None:
+            raise InputError("a quantised cache is for layout='joint': bound document_cache instead")
+        found: dict[str, Any] = {"layout": layout}
+        if self.calibrate is None:
+            found["calibrate"] = heads.calibrate
+        if layout == heads.layout:  # limits found under another layout say nothing
+            for name in ("max_prompt_tokens", "passage_tokens"):
+                if getattr(self, name) is None:
+                    found[name] = getattr(heads, name)
+        return self.changed(**found)
 
 
 @options_class
-class PruneOptions:
-    """How much of a text is kept, in what parts; arguments of `QRScorer.prune`, which says more of each."""
+class PruneOptions(Options):
+    """Everything that `QRScorer.prune` takes beside query and documents.
+
+    Attributes
+    ----------
+    max_tokens : int, optional
+        Most tokens of what is kept. Never exceeded; a unit that does not fit is passed over.
+    top_k : int, optional
+        At most this many of the best units; those that do not fit `max_tokens` are not made up for.
+    min_relevance : float, optional
+        Least relevance of a unit: its share, in [0, 1], of all positive scores of its last round.
+    min_keep : int
+        At least this many of the best units are kept whatever their relevance, if `max_tokens` and `top_k` allow.
+    unit : str
+        `document` (of one text: its passages, or the sessions of a chat), `paragraph`, `sentence`, `turn`, or another
+        registered one.
+    text_format : str
+        `text`, `markdown` (headings, lists, tables and code fences stay whole) or `chat` (see `chunking.units`).
+    headings : bool
+        Keep the headings that kept parts of Markdown stand under. A part that does not fit with them is left out.
+    titles : bool
+        Begin each kept document with its title. A document that does not fit with it is left out.
+    ellipsis : str, optional
+        Put where something was left out, within the budget.
+    tokenizer : tokenizer or function, optional
+        What `max_tokens` is counted with: a Hugging Face tokenizer (the generator's), or a function from a text to a
+        number. By default the scorer's own.
+    order : str
+        As for `QRScorer.rank`.
+    """
 
     PANEL = "Pruning"
 
@@ -243,5 +276,9 @@ class PruneOptions:
     unit: str = option(
         "sentence", "What is kept or left out as a whole; document: a passage.", registry="qr_core.text.units:UNITS"
     )
+    text_format: TextFormat = option("text", "text, markdown or chat.", absent={"cli": "--input-format says it"})
     headings: bool = option(False, "Keep the Markdown headings of kept parts.")
+    titles: bool = option(False, "Begin kept documents with their titles.", absent={"cli": "it prunes one text"})
     ellipsis: str | None = option(None, "Mark where something was left out, for example '[...]'.")
+    tokenizer: Any = option(None, "What counts tokens.", absent={"cli": "it takes the name of one"})
+    order: Order = option("given", "reversed: the first document stands nearest the query.", absent={"cli": "one text"})

@@ -13,7 +13,7 @@ from qr_core.errors import InputError
 
 Order = Literal["given", "reversed"]
 Layout = Literal["joint", "independent"]
-"""Whether documents share one prompt, each seeing those before it, or are encoded apart."""
+"""Whether documents share one prompt, each seeing those before it, or are encoded independently."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Hit:
         It depends on the other documents too.
     document : Document
     round : int
-        Documents that do not fit one prompt are read in windows, and the best of each meet in the next round (see
-        `qr_core.ranking.rounds`). This is the last round that this document was read in; the highest is the one whose
-        documents were all scored together. Score and relevance are those of that reading; relevance is lowered where
+        Documents that do not fit one prompt are scored in segments, and the best of each meet in the next round (see
+        `qr_core.ranking.rounds`). This is the last round that this document was scored in; the highest is the one whose
+        documents were all scored together. Score and relevance are those of that round; relevance is lowered where
         it would be above that of a hit ranked higher.
-    window : int
-        Which window of that round it was read in, from 0.
+    segment : int
+        Which segment of that round it was scored in, from 0.
     """
 
     index: int
@@ -98,7 +98,12 @@ class Hit:
     relevance: float
     document: Document
     round: int = 1
-    window: int = 0
+    segment: int = 0
+
+    @property
+    def window(self) -> int:
+        """Another name of `segment`, until 1.0."""
+        return self.segment
 
 
 @dataclass(frozen=True)
@@ -116,10 +121,10 @@ class Ranking(Sequence[Hit]):
     calibrated : bool
         Whether the mass of the content-free query was subtracted. False when it was switched off, and when the query
         is itself that content-free query, which would make every score zero.
-    windows : int
-        How many prompts the documents were first read in; 1 when all fitted one.
+    segments : int
+        How many prompts the documents were first scored in; 1 when all fitted one.
     rounds : int
-        How many rounds of windows it took.
+        How many rounds of segments it took.
     layout : str
         `joint` or `independent`.
     """
@@ -129,9 +134,14 @@ class Ranking(Sequence[Hit]):
     model: str
     heads: str
     calibrated: bool = True
-    windows: int = 1
+    segments: int = 1
     rounds: int = 1
     layout: Layout = "joint"
+
+    @property
+    def windows(self) -> int:
+        """Another name of `segments`, until 1.0."""
+        return self.segments
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -162,7 +172,7 @@ class Ranking(Sequence[Hit]):
                 "score": h.score,
                 "relevance": h.relevance,
                 "round": h.round,
-                "window": h.window,
+                "window": h.segment,
             }
             for h in self.hits
         ]
@@ -171,7 +181,7 @@ class Ranking(Sequence[Hit]):
             "model": self.model,
             "heads": self.heads,
             "calibrated": self.calibrated,
-            "windows": self.windows,
+            "windows": self.segments,
             "rounds": self.rounds,
             "layout": self.layout,
             "hits": hits,
@@ -217,8 +227,8 @@ class Pruned:
         Of `text`, and of the whole input, by the tokenizer that the budget was counted with.
     model, heads : str
         What scored.
-    windows : int
-        How many prompts the input was first read in.
+    segments : int
+        How many prompts the input was first scored in.
     layout : str
         `joint` or `independent`.
     """
@@ -230,12 +240,17 @@ class Pruned:
     total_tokens: int
     model: str
     heads: str
-    windows: int = 1
+    segments: int = 1
     layout: Layout = "joint"
 
     @property
+    def windows(self) -> int:
+        """Another name of `segments`, until 1.0."""
+        return self.segments
+
+    @property
     def text(self) -> str:
-        """All kept parts, documents apart by a blank line."""
+        """All kept parts, with a blank line between documents."""
         return "\n\n".join(text for _, text in self.texts)
 
     def _repr_html_(self) -> str:
@@ -254,6 +269,6 @@ class Pruned:
             "spans": [asdict(span) for span in self.spans],
             "kept_tokens": self.kept_tokens,
             "total_tokens": self.total_tokens,
-            "windows": self.windows,
+            "windows": self.segments,
             "layout": self.layout,
         }

@@ -86,12 +86,7 @@ def eager_model(folder):
 
 def captured_masses(scorer: QRScorer, query: str, documents) -> tuple[torch.Tensor, object]:
     """Raw mass of the scorer's heads on the tokens before the query, shape (heads, tokens), and the prompt."""
-    reader = scorer.reader
-    before, reader.calibrate = reader.calibrate, False
-    try:
-        found = scorer.token_masses(query, documents)
-    finally:
-        reader.calibrate = before
+    found = scorer.with_options(calibrate=False).token_masses(query, documents)
     return found.mass, found.prompt
 
 

@@ -1,6 +1,6 @@
 """Attention: run a model's lower layers and read the attention of chosen heads.
 
-`prefill` encodes a prompt's beginning once and keeps keys and values (a `Prefix`); a query pass over that prefix goes
+`prefill` encodes a prompt's beginning once and keeps keys and values (a `Prefix`); a `query_pass` over that prefix goes
 through the function in `capture`, which keeps the chosen heads' rows. `layers`, `rope`, `sharding`, `quantized` and
 `memory` know what models differ in. Prompts are token ids here: nothing knows of documents.
 """

@@ -1,8 +1,8 @@
-"""Capture: the attention mass of chosen heads, read while a probe runs.
+"""Capture: the attention mass of chosen heads, read while a query pass runs.
 
 Registers one attention function with transformers. While a `Capture` is active it computes what the model's own
 eager attention computes (scaling, soft cap, mask, attention sinks) and keeps, for the chosen heads only, each key's
-attention averaged over the probe's rows. Softmax and average are float32 whatever the weights' type.
+attention averaged over the rows of the pass. Softmax and average are float32 whatever the weights' type.
 
 One batch item may hold several suffixes of the same prefix, one after the other, that do not see each other.
 
@@ -11,7 +11,7 @@ Knows nothing of prompts, documents, queries or scores: rows and keys are positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from qr_core.attention.loaded import facts_of
 from qr_core.attention.sharding import own_heads, put_together, shards_of
 from qr_core.errors import NonFiniteError
 
@@ -41,19 +42,19 @@ class DepthReached(Exception):  # noqa: N818 - a signal, not an error
 
 @dataclass
 class Capture:
-    """What one probe reads, and what it has read so far.
+    """What one query pass reads, and what it has read so far.
 
     Attributes
     ----------
     heads : mapping of int to Tensor
         For each layer to read, the indices of its heads, shape (heads of that layer,).
     row_weights : Tensor, optional
-        Needed where there are heads to read. Float32, shape (readings, rows): the weight of each probe row in the
+        Needed where there are heads to read. Float32, shape (readings, rows): the weight of each row of the pass in the
         average. Rows that are no part of the query (padding, say) have weight 0; the weights of a reading sum to 1.
         There is one reading per batch item, or any number of a batch of one.
     stop_after : int or None
         The layer after whose capture the forward pass is left by `DepthReached`. None runs all layers.
-    silenced : mapping of int to Tensor
+    ablated : mapping of int to Tensor
         For each layer, the indices of heads whose output is replaced by zeros, for causal checks.
     suffixes : tuple of int
         Where the rows are several suffixes, the rows of each. No more than one: all rows follow each other.
@@ -61,17 +62,17 @@ class Capture:
         For layers with a sliding window, how far back they look, by position: where documents share positions, the
         model's own mask would count tokens that stand in between. Needs `positions`.
     positions : Tensor, optional
-        Int32, shape (keys,): every key's, the probe's rows last.
+        Int32, shape (keys,): every key's, those of the pass's rows last.
     shards : int
         Over how many processes the model's heads are spread; set by `capturing`.
     masses : dict of int to Tensor
-        Filled by the probe: for each layer, float32, shape (readings, heads of that layer, keys).
+        Filled by the pass: for each layer, float32, shape (readings, heads of that layer, keys).
     """
 
     heads: Mapping[int, Tensor]
     row_weights: Tensor | None = None
     stop_after: int | None = None
-    silenced: Mapping[int, Tensor] = field(default_factory=dict)
+    ablated: Mapping[int, Tensor] = field(default_factory=dict)
     suffixes: tuple[int, ...] = ()
     windows: Mapping[int, int] = field(default_factory=dict)
     positions: Tensor | None = None
@@ -130,6 +131,8 @@ def capture_attention(
         mask = None if attention_mask is None else attention_mask[..., block, :keys]
         if positions is not None:
             mask = near_mask(positions[keys - rows :][block], positions, capture.windows[layer]).to(query.device)
+            if len(capture.suffixes) > 1:
+                mask = mask + others_mask(capture.suffixes, keys)[block].to(query.device)
         weights = attention_weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
         if own is not None and capture.row_weights is not None:
             chosen = weights[:, own.to(weights.device)]
@@ -151,9 +154,9 @@ def capture_attention(
     if layer == capture.stop_after:
         raise DepthReached
     output = torch.cat(attended, dim=2)
-    silenced = _own(capture, module, capture.silenced.get(layer), heads)[1]
-    if silenced is not None:
-        output[:, silenced.to(output.device)] = 0
+    ablated = _own(capture, module, capture.ablated.get(layer), heads)[1]
+    if ablated is not None:
+        output[:, ablated.to(output.device)] = 0
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -260,15 +263,23 @@ def near_mask(rows: Tensor, keys: Tensor, window: int) -> Tensor:
     return mask.masked_fill_((back < 0) | (back >= window), torch.finfo(torch.float32).min)[None, None]
 
 
+def others_mask(suffixes: Sequence[int], keys: int) -> Tensor:
+    """The additive mask that hides every suffix from the rows of the others; the last keys are theirs.
+
+    Returns
+    -------
+    Tensor
+        Float32, shape (rows, keys).
+    """
+    owner = torch.cat([torch.full((count,), number) for number, count in enumerate(suffixes)])
+    mask = torch.zeros(len(owner), keys)
+    mask[:, keys - len(owner) :].masked_fill_(owner[:, None] != owner[None, :], torch.finfo(torch.float32).min)
+    return mask
+
+
 # Registered once and never taken out: other threads may be using it.
 AttentionInterface.register(ATTENTION_NAME, capture_attention)
 AttentionMaskInterface.register(ATTENTION_NAME, capture_mask)
-
-
-def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
-    """Every config that this model's modules read, the composite one and its parts."""
-    found = (getattr(module, "config", None) for module in model.modules())
-    return list({id(config): config for config in found if isinstance(config, PreTrainedConfig)}.values())
 
 
 @contextmanager
@@ -277,7 +288,7 @@ def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
 
     The caller holds the model's lock: the choice is a property of the model, not of the call.
     """
-    configs = _configs(model)
+    configs = facts_of(model).configs
     before = [config._attn_implementation_internal for config in configs]
     try:
         for config in configs:

@@ -1,4 +1,4 @@
-"""Prefix: keys and values of a prompt's beginning, and the throw-away caches in which a probe continues it.
+"""Prefix: keys and values of a prompt's beginning, and the throw-away caches in which a query pass continues it.
 
 A prefix never changes: views grow by new tensors, or write to the room behind it.
 
@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class _ViewLayer(DynamicLayer):
-    """One layer of a prefix as a probe sees it: starts from its tensors and grows by new ones, never in place."""
+    """One layer of a prefix as a query pass sees it: starts from its tensors and grows by new ones, never in place."""
 
     keys: Tensor
     values: Tensor
@@ -37,7 +37,7 @@ class _ViewLayer(DynamicLayer):
 
 
 class _NearViewLayer(_ViewLayer):
-    """The same for a layer with a sliding window: a probe is shown the end of the prefix that its first row can see."""
+    """The same for a layer with a sliding window: a pass is shown the end of the prefix that its first row can see."""
 
     is_sliding = True
 
@@ -49,7 +49,7 @@ class _NearViewLayer(_ViewLayer):
         return self.first + int(self.keys.shape[-2])
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """How many keys a probe of `query_length` tokens is shown, and where these begin."""
+        """How many keys a pass of `query_length` tokens is shown, and where these begin."""
         return int(self.keys.shape[-2]) + query_length, self.first
 
 
@@ -81,6 +81,17 @@ class Prefix:
         """Memory that keys and values take."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
 
+    def part(self, start: int, end: int) -> Prefix:
+        """Of the tokens from `start` to `end` only, as views."""
+        return Prefix(
+            tuple(tensor[..., start:end, :] for tensor in self.keys),
+            tuple(tensor[..., start:end, :] for tensor in self.values),
+        )
+
+    def copied(self) -> Prefix:
+        """The same in memory of its own."""
+        return Prefix(tuple(tensor.clone() for tensor in self.keys), tuple(tensor.clone() for tensor in self.values))
+
     def deepened(self, count: int) -> Prefix:
         """The same with `count` layers, for a pass that cannot be left early: what those above see does not matter."""
         above = count - len(self.keys)
@@ -101,7 +112,7 @@ class Prefix:
 
 
 class _RoomLayer(DynamicLayer):
-    """One layer of a prefix with room behind it, where a probe's own keys and values are written if they fit."""
+    """One layer of a prefix with room behind it, where a pass's own keys and values are written if they fit."""
 
     keys: Tensor
     values: Tensor
@@ -126,7 +137,7 @@ class _RoomLayer(DynamicLayer):
 
 @dataclass(frozen=True)
 class RoomyPrefix(Prefix):
-    """A prefix of batch 1 with room behind it for a suffix; a probe with a longer one copies the prefix.
+    """A prefix of batch 1 with room behind it for a suffix; a pass with a longer one copies the prefix.
 
     Probes write to that room: one at a time, as the model's lock has it.
 

@@ -1,7 +1,7 @@
 """RoPE regime: hold length-dependent position encodings to one length over several forward passes.
 
 Some encodings (dynamic NTK, LongRoPE) choose their frequencies by the longest position of a forward pass. A prefix and
-the probes over it are separate passes of one prompt, so each must use the frequencies of the whole prompt.
+the query passes over it are separate passes of one prompt, so each must use the frequencies of the whole prompt.
 
 Knows nothing of prompts or attention: a regime is what decides the frequencies.
 """
@@ -15,19 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from qr_core.attention.loaded import facts_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def _kinds(module: torch.nn.Module) -> list[str]:
-    """RoPE types of a rotary module; one, or one per layer type. Empty for any other module."""
-    kind = getattr(module, "rope_type", None)
-    kinds = list(kind.values()) if isinstance(kind, dict) else [kind]
-    return [k for k in kinds if isinstance(k, str)]
-
-
-def _length_dependent(model: PreTrainedModel) -> list[torch.nn.Module]:
-    return [m for m in model.modules() if any("dynamic" in kind or kind == "longrope" for kind in _kinds(m))]
 
 
 def regime(model: PreTrainedModel, length: int) -> Hashable:
@@ -36,7 +27,7 @@ def regime(model: PreTrainedModel, length: int) -> Hashable:
     None for models whose frequencies never change.
     """
     found: list[Hashable] = []
-    for module in _length_dependent(model):
+    for module in facts_of(model).rotary:
         parameters: dict[str, Any] = cast(Any, module).config.rope_parameters
         nested = [p for p in parameters.values() if isinstance(p, dict)] or [parameters]
         for own in nested:
@@ -69,7 +60,7 @@ def held_to(model: PreTrainedModel, length: int) -> Iterator[None]:
         return tuple(part[..., :-1, :] for part in output)
 
     with ExitStack() as hooks:
-        for module in _length_dependent(model):
+        for module in facts_of(model).rotary:
             hooks.callback(module.register_forward_pre_hook(show_last, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(drop_last).remove)
         yield

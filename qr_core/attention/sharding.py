@@ -1,6 +1,6 @@
 """Sharding: the heads of one model spread over processes, read as one. See transformers' tensor parallelism.
 
-Each process computes some heads of every layer. What a probe reads of them is put together by a sum over all
+Each process computes some heads of every layer. What a query pass reads of them is put together by a sum over all
 processes, so that every process has the same numbers; all of them make the same calls, in the same order.
 
 Knows nothing of prompts or head sets.

@@ -169,7 +169,7 @@ def _at_depth(case: Case, plan: Plan, tell: Tell) -> dict[str, Any]:
 def _at_count(case: Case, plan: Plan, tell: Tell) -> dict[str, Any]:
     count = len(case.task.documents)
     found = time_variants(case, INDEPENDENT, plan.repeats, lambda what: tell(f"{count} documents, {what}"))
-    tokens = len(case.loaded.scorer("independent").reader.build(case.first, case.task.documents)[0].ids)
+    tokens = len(case.loaded.scorer("independent").prompt(case.first, case.task.documents).query.ids)
     cold, warm = (found[name].by(plan.clock) for name in INDEPENDENT)
     variants = {name: _variant(found, name, tokens, plan, None) for name in INDEPENDENT}
     return {

@@ -18,11 +18,12 @@ from qr_core.heads.parts import HeadShape
 from qr_core.heads.resolve import resolve
 from qr_core.heads.sets import HeadSet
 from qr_core.mini import EMBEDDED_NAME
-from qr_core.model.loading import ModelSource, SharedModel
+from qr_core.model.loading import ModelSource
+from qr_core.model.shared import SharedModel
 from qr_core.options import ScorerOptions
-from qr_core.prompts.joint import Prompt
-from qr_core.prompts.templates import plain_template
-from qr_core.scorer import QRScorer, completed
+from qr_core.prompts.prompt import Prompt
+from qr_core.prompts.templates import NULL_QUERY, plain_template
+from qr_core.scorer import QRScorer
 from qr_core.types import Document, Layout
 
 HEADS_READ = 16
@@ -56,7 +57,7 @@ class Loaded:
         self.subject = subject
         self._asked = subject.options.changed(model=_own_name(subject.model))
         self._base = _random(subject, self._asked) if subject.model == RANDOM else _pretrained(self._asked)
-        self.shared = self._base.reader.model
+        self.shared = self._base.model
         self.shape = HeadShape.of(self.shared.config)
         self.tokenizer = self._base.tokenizer
 
@@ -92,7 +93,8 @@ class Loaded:
 
     def prompts(self, query: str, documents: Sequence[Document]) -> tuple[Prompt, Prompt]:
         """The joint layout's prompt of a query, and that of `N/A`."""
-        return self._base.reader.build(query, documents)
+        asked = self._base.reader.build(query, documents, (NULL_QUERY,))
+        return asked.query, asked.references[0]
 
     def with_deepest(self, deepest: int) -> Loaded:
         """The same model with other heads, up to the layer `deepest`."""

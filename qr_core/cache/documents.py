@@ -12,14 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 
-from qr_core.attention.prefix import Prefix
+from qr_core.attention.prefix import Prefix, RoomyPrefix, joined
 from qr_core.cache.folder import FOLDER_BYTES, DocumentFolder
+from qr_core.cache.store import Store
 from qr_core.checks import check_whole_number
 from qr_core.forks import Instances
 
@@ -41,10 +42,15 @@ class Keys:
         Token ids that every document follows.
     regime : hashable
         See `qr_core.attention.rope.regime`.
+    partition : hashable
+        See `qr_core.cache.reads.cache_partition`; None is the one outside of any.
     """
 
-    def __init__(self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable) -> None:
+    def __init__(
+        self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable, partition: Hashable = None
+    ) -> None:
         about = [KEY_VERSION, "independent", model, deepest, list(instruction), repr(regime)]
+        about += [] if partition is None else [repr(partition)]
         self._base = hashlib.sha256(json.dumps(about).encode())
 
     def of(self, ids: Sequence[int]) -> str:
@@ -79,18 +85,17 @@ class DocumentCache:
         check_whole_number("max_bytes", max_bytes, least=0)
         self.max_bytes = max_bytes
         self.folder = None if folder is None else DocumentFolder(folder, folder_bytes)
-        self._kept: OrderedDict[str, Prefix] = OrderedDict()
-        self._bytes = 0
+        self._store = Store(max_bytes)
         self._lock = threading.Lock()
         _caches.add(self)
 
     @property
     def bytes(self) -> int:
-        """Memory that entries take."""
-        return self._bytes
+        """Memory that documents take."""
+        return int(self._store.currsize)
 
     def get(self, wanted: Mapping[str, int], like: Prefix, shared: bool = True) -> dict[str, Prefix]:
-        """The entries that are there.
+        """The documents that are there.
 
         Parameters
         ----------
@@ -102,9 +107,7 @@ class DocumentCache:
             Whether to look on disk too.
         """
         with self._lock:
-            found = {key: self._kept[key] for key in wanted if key in self._kept}
-            for key in found:
-                self._kept.move_to_end(key)
+            found = {key: kept for key in wanted if (kept := self._store.find(key)) is not None}
         if self.folder is not None and shared:
             read = {}
             for key, tokens in wanted.items():
@@ -120,33 +123,57 @@ class DocumentCache:
         if self.folder is not None and shared:
             self.folder.put(entries)
 
+    def joined(self, owner: Hashable, keys: Sequence[str]) -> RoomyPrefix | None:
+        """What was joined for this owner of just these documents, if it is still there."""
+        with self._lock:
+            return self._store.joined(owner, keys)
+
+    def join(
+        self, owner: Hashable, lead: Prefix, keys: Sequence[str], states: Mapping[str, Prefix], room: int
+    ) -> tuple[RoomyPrefix, bool]:
+        """`lead` and documents in one prefix, in the order of `keys`; from then on it holds what is kept of them.
+
+        Parameters
+        ----------
+        owner : hashable
+            Who may run queries over it: one at a time, since they write to its room.
+        states : mapping of str to Prefix
+            Every document's keys and values.
+        room : int
+            Tokens for a query.
+
+        Returns
+        -------
+        tuple of (RoomyPrefix, bool)
+            And whether it is kept.
+        """
+        prefix = joined([lead, *(states[key] for key in keys)], room)
+        ends = list(accumulate((states[key].length for key in keys), initial=lead.length))
+        with self._lock:
+            return prefix, self._store.add_joined(owner, keys, list(pairwise(ends)), prefix)
+
+    def part(self) -> None:
+        """Keep every document on its own again."""
+        with self._lock:
+            self._store.part()
+
     def clear(self) -> None:
         """Forget what is in memory."""
         with self._lock:
-            self._kept.clear()
-            self._bytes = 0
+            self._store = Store(self.max_bytes)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._store.homes)
 
     def _keep(self, entries: Mapping[str, Prefix]) -> None:
         with self._lock:
             for key, entry in entries.items():
-                self._drop([key] if key in self._kept else [])
-                if entry.bytes <= self.max_bytes:
-                    self._kept[key] = entry
-                    self._bytes += entry.bytes
-            while self._bytes > self.max_bytes:
-                self._drop([next(iter(self._kept))])
-
-    def _drop(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self._bytes -= self._kept.pop(key).bytes
+                self._store.add(key, entry)
 
     def _forked(self) -> None:
         """In a forked child: what another thread was changing may be half changed, and its lock is never given back."""
         if self._lock.locked():
-            self._kept, self._bytes = OrderedDict(), 0
+            self._store = Store(self.max_bytes)
         self._lock = threading.Lock()
 
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 
 from qr_core.checks import check_whole_number
 from qr_core.forks import Instances
+from qr_core.model.shared import when_forgotten
 
 T = TypeVar("T")
 
@@ -57,6 +58,11 @@ def cache_partition(name: Hashable) -> Iterator[None]:
         yield
     finally:
         _partition.reset(token)
+
+
+def current_partition() -> Hashable:
+    """The partition of the running block; None outside of any."""
+    return _partition.get()
 
 
 @dataclass
@@ -211,6 +217,7 @@ def in_this_context(values: Iterator[T]) -> Iterator[T]:
     return each()
 
 
+@when_forgotten
 def forget(owner: object) -> None:
     """Drop what any cache keeps of `owner`."""
     for cache in _all:

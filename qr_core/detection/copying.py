@@ -136,7 +136,7 @@ def ablated(model: Any, heads: Sequence[Pair]) -> Iterator[None]:
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
-    with capturing(model, Capture({}, silenced={layer: torch.tensor(chosen) for layer, chosen in by_layer.items()})):
+    with capturing(model, Capture({}, ablated={layer: torch.tensor(chosen) for layer, chosen in by_layer.items()})):
         yield
 
 

@@ -20,7 +20,7 @@ from qr_core.types import Document, DocumentLike, Order, Ranking
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qr_core.reading.reader import TokenMasses
+    from qr_core.ranking.calibration import TokenMasses
     from qr_core.scorer import QRScorer
     from qr_core.text.pieces import Piece
 
@@ -171,7 +171,7 @@ def _fitting(scorer: QRScorer, query: str, documents: list[Document], pieces: li
     """How many of the first documents fit one prompt; at least one, which then fits or is refused when it is read."""
     if scorer.limit is None:
         return len(documents)
-    overhead = max(len(prompt.ids) for prompt in scorer.reader.build(query, []))
+    overhead = scorer.prompt(query, []).tokens
     totals = np.cumsum(scorer.prompts.lengths([piece.of(documents) for piece in pieces])) + overhead
     first_over = int(np.searchsorted(totals, scorer.limit, side="right"))
     return max(1, pieces[first_over].document) if first_over < len(pieces) else len(documents)

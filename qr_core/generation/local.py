@@ -10,6 +10,7 @@ import torch
 from qr_core.errors import ContextLengthError
 from qr_core.generation.generator import MAX_NEW_TOKENS
 from qr_core.model import loading as models
+from qr_core.model.shared import shared_model
 from qr_core.model.loading import ModelSource
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, chat_template
@@ -34,7 +35,7 @@ class LocalGenerator:
     """
 
     def __init__(self, source: ModelSource, name: str | None = None) -> None:
-        self.model = models.shared_model(source, models.load_config(source))
+        self.model = shared_model(source, models.load_config(source))
         self.name = name or source.name
         self.tokenizer = models.load_tokenizer(source)
         has_chat = bool(getattr(self.tokenizer, "chat_template", None))

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qr_core.attention.layers import layers_of, windows_of
 from qr_core.errors import HeadSetError
 from qr_core.heads.pairs import Pair, format_pairs, parse_pairs
 from qr_core.heads.parts import HeadShape
 from qr_core.heads.sets import FOLDER_FILE, HeadSet, published
 from qr_core.prompts.templates import TEMPLATES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from qr_core.options import ScorerOptions
 
 
 def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: str, how: str) -> HeadSet:
@@ -28,6 +34,29 @@ def _listed(pairs: Sequence[Pair], model: str, shape: HeadShape, template: str, 
             f"with template {template!r}"
         )
     return HeadSet(**fields, heads=tuple((layer, head, None) for layer, head in pairs))
+
+
+def resolve_for(
+    options: ScorerOptions, name: str, folder: str, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[HeadSet, str]:
+    """`resolve` with a scorer's options.
+
+    Parameters
+    ----------
+    name, folder : str
+        The model's, and where it came from.
+    """
+    return resolve(
+        options.heads,
+        name,
+        folder,
+        options.revision,
+        HeadShape.of(config),
+        options.template,
+        has_chat_template=bool(getattr(tokenizer, "chat_template", None)),
+        allow_model_mismatch=options.allow_model_mismatch,
+        near=windows_of(layers_of(config)) if options.heads == "all" else (),
+    )
 
 
 def resolve(

@@ -14,11 +14,12 @@ import hashlib
 import json
 import re
 import secrets
-import weakref
 from typing import TYPE_CHECKING
 
 import torch
 import transformers
+
+from qr_core.attention.loaded import facts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -28,8 +29,6 @@ VALUES = 256
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 """A parameter's layer: the first number in its name."""
 _WHEREABOUTS = ("_name_or_path", "_commit_hash", "transformers_version", "architectures")
-
-_known: weakref.WeakKeyDictionary[PreTrainedModel, dict[int, tuple[str, bool]]] = weakref.WeakKeyDictionary()
 
 
 def fingerprint(model: PreTrainedModel, config: PreTrainedConfig, deepest: int) -> tuple[str, bool]:
@@ -49,7 +48,7 @@ def fingerprint(model: PreTrainedModel, config: PreTrainedConfig, deepest: int) 
         Hexadecimal SHA-256, and whether it means anything to another process: weights that stand on disk, or are kept
         in a form that does not show values, get a random one.
     """
-    found = _known.setdefault(model, {})
+    found = facts_of(model).fingerprints
     if deepest not in found:
         found[deepest] = _taken(model, config, deepest)
     return found[deepest]

@@ -1,8 +1,8 @@
-"""Trial: whether the capture computes what a loaded model's own attention does. Every load makes one.
+"""Self-check: whether the capture computes what a loaded model's own attention does. Every load makes one.
 
 Two comparisons on a short prompt. In one forward pass, each layer's eager function and the capture's formula get the
-very same queries, keys and mask, so they agree closely in any dtype. Then a whole prefill and probe is compared with
-the model's eager attention, which also tests positions, masks and the reuse of a prefix.
+very same queries, keys and mask, so they agree closely in any dtype. Then a whole prefill and query pass is compared
+with the model's eager attention, which also tests positions, masks and the reuse of a prefix.
 
 Knows nothing of documents or heads that were chosen.
 """
@@ -20,25 +20,26 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from qr_core.attention.capture import Capture, attention, attention_weights
-from qr_core.attention.prefill import prefill, probe, probe_each
+from qr_core.attention.prefill import prefill
+from qr_core.attention.query_pass import query_pass, query_passes
 from qr_core.attention.sharding import all_heads, shards_of, worst
 from qr_core.errors import ModelLoadError, NonFiniteError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TRIAL_NAME = "qrhead_trial"
-TRIAL_TOKENS = 12
+CHECK_NAME = "qrhead_self_check"
+CHECK_TOKENS = 12
 EXACT_TOLERANCE = 1e-4
 """Largest difference of one mass, float32 weights."""
 ROUNDED_TOLERANCE = 0.1
 """Share of the attention that may lie elsewhere after all layers, mean over a layer's heads, other weights."""
 FORMULA_TOLERANCE = 0.003
 """Share of the attention that may lie elsewhere in a layer that got the same input, mean over rows and heads."""
-SEVERAL_TOLERANCE = 0.02
+PACKED_TOLERANCE = 0.02
 """The same where one pass reads several suffixes, weights not in float32."""
 
-_APART: ContextVar[dict[int, float] | None] = ContextVar("qrhead_trial", default=None)
+_DISTANCES: ContextVar[dict[int, float] | None] = ContextVar("qrhead_self_check", default=None)
 
 
 def _both(
@@ -47,23 +48,23 @@ def _both(
     """The model's own eager attention; notes how far the capture's formula is from it."""
     eager = sys.modules[type(module).__module__].eager_attention_forward
     output, weights = eager(module, query, key, value, attention_mask, **options)
-    found = _APART.get()
+    found = _DISTANCES.get()
     if weights is not None and found is not None:
         mask = None if attention_mask is None else attention_mask[..., : key.shape[2]]
         known = {name: options.get(name) for name in ("scaling", "softcap", "s_aux")}
         ours = attention_weights(query, key, mask, **known)
-        apart = (ours - weights[..., : key.shape[2]].float()).abs().sum(dim=-1).mean() / 2
+        distance = (ours - weights[..., : key.shape[2]].float()).abs().sum(dim=-1).mean() / 2
         layer = int(module.layer_idx)  # type: ignore[arg-type]
-        found[layer] = max(found.get(layer, 0.0), float(apart))
+        found[layer] = max(found.get(layer, 0.0), float(distance))
     return output, weights
 
 
-AttentionInterface.register(TRIAL_NAME, _both)
-AttentionMaskInterface.register(TRIAL_NAME, eager_mask)
+AttentionInterface.register(CHECK_NAME, _both)
+AttentionMaskInterface.register(CHECK_NAME, eager_mask)
 
 
 @torch.inference_mode()
-def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS) -> None:
+def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS) -> None:
     """Compare captures with the model's own eager attention, on `tokens` tokens, all layers and heads.
 
     Raises
@@ -83,14 +84,14 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS
     )
     problem = f"{name} cannot be scored: the attention of {type(model).__name__} "
     try:
-        masses = probe(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
+        masses = query_pass(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
         with attention(model, "eager"):
             eager = model(input_ids=ids, output_attentions=True, use_cache=False).attentions
-        formula = _formula_apart(model, ids)
+        formula = _formula_distances(model, ids)
     except NonFiniteError as error:
         raise ModelLoadError(f"{name} cannot be scored: {error}") from error
     except Exception as error:  # the model's own code may raise anything
-        raise ModelLoadError(f"{problem}fails in a trial: {error or type(error).__name__}") from error
+        raise ModelLoadError(f"{problem}fails in the self-check: {error or type(error).__name__}") from error
     if sorted(masses) != list(range(layers)):
         raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
     compare(model, masses, eager, start, problem)
@@ -104,16 +105,16 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = TRIAL_TOKENS
 def compare(
     model: PreTrainedModel, masses: Mapping[int, Tensor], eager: Sequence[Tensor], start: int, problem: str
 ) -> None:
-    """Refuse a model whose masses of a probe are not those of its eager attention.
+    """Refuse a model whose masses of a query pass are not those of its eager attention.
 
     Parameters
     ----------
     masses : mapping of int to Tensor
-        From `probe`, all heads, even row weights.
+        From `query_pass`, all heads, even row weights.
     eager : sequence of Tensor
         For each layer, shape (1, heads, tokens, tokens).
     start : int
-        First token of the probe.
+        First token of the pass.
     problem : str
         How the error begins.
 
@@ -125,30 +126,30 @@ def compare(
     for layer in masses:
         weights = all_heads(eager[layer], masses[layer].shape[1]) if shards_of(model) > 1 else eager[layer]
         expected = weights[0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
-        apart = (masses[layer][0] - expected).abs()
+        distance = (masses[layer][0] - expected).abs()
         # Rounding moves single weights of half-precision models a lot (a routed expert, an int8 step), not all of them.
-        off = float(apart.max()) if exact else float(apart.sum(dim=-1).mean() / 2)
+        off = float(distance.max()) if exact else float(distance.sum(dim=-1).mean() / 2)
         if not off <= (EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE):
             raise ModelLoadError(f"{problem}in layer {layer} is not computed as this package does (off by {off:.1e})")
 
 
-def _formula_apart(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:
+def _formula_distances(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:
     """How far the formula is from eager attention on the same input, by layer; empty without such a function."""
     kinds = {type(module).__module__ for module in model.modules() if hasattr(module, "layer_idx")}
     if not all(hasattr(sys.modules[kind], "eager_attention_forward") for kind in kinds):
         return {}
     found: dict[int, float] = {}
-    token = _APART.set(found)
+    token = _DISTANCES.set(found)
     try:
-        with attention(model, TRIAL_NAME):
+        with attention(model, CHECK_NAME):
             model(input_ids=ids, use_cache=False)
     finally:
-        _APART.reset(token)
+        _DISTANCES.reset(token)
     return worst(found, model.device) if shards_of(model) > 1 else found
 
 
 @torch.inference_mode()
-def reads_several(model: PreTrainedModel) -> bool:
+def packs_queries(model: PreTrainedModel) -> bool:
     """Whether one pass over several suffixes of a prefix reads what a pass over each alone does.
 
     It does not where a model counts positions by itself, or lets one token's computation depend on its neighbours'.
@@ -156,18 +157,23 @@ def reads_several(model: PreTrainedModel) -> bool:
     text = model.config.get_text_config(decoder=True)
     layers = int(text.num_hidden_layers)
     every = {layer: range(int(text.num_attention_heads)) for layer in range(layers)}
-    ids = (torch.arange(TRIAL_TOKENS + 8, device=model.device) * 7 + 3) % int(text.vocab_size)
+    ids = (torch.arange(CHECK_TOKENS + 8, device=model.device) * 7 + 3) % int(text.vocab_size)
     suffixes = [part.tolist() for part in (ids[8:16], ids[10:13], ids[16:])]
     try:
         prefix = prefill(model, ids[None, :8], layers - 1)
-        alone = [probe_each(model, prefix, [suffix], every, layers - 1)[0] for suffix in suffixes]
-        several = probe_each(model, prefix, suffixes, every, layers - 1)
+        alone = [query_passes(model, prefix, [suffix], every)[0] for suffix in suffixes]
+        several = query_passes(model, prefix, suffixes, every)
     except Exception:  # the model's own code may raise anything
         return False
-    apart = [(one - other).abs() for one, other in zip(alone, several, strict=True)]
+    return same_masses(model, alone, several)
+
+
+def same_masses(model: PreTrainedModel, ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether masses that should be equal differ by no more than rounding does in this model."""
+    distances = [(one - other).abs() for one, other in zip(ones, others, strict=True)]
     if _exact(model):
-        return all(float(difference.max()) <= EXACT_TOLERANCE for difference in apart)
-    return all(float(difference.sum(dim=-1).mean() / 2) <= SEVERAL_TOLERANCE for difference in apart)
+        return all(float(distance.max()) <= EXACT_TOLERANCE for distance in distances)
+    return all(float(distance.sum(dim=-1).mean() / 2) <= PACKED_TOLERANCE for distance in distances)
 
 
 def _exact(model: PreTrainedModel) -> bool:

@@ -10,11 +10,13 @@ from qr_core.lazy import exports
 
 if TYPE_CHECKING:
     from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
-    from qr_core.prompts.joint import Prompt, PromptBuilder
+    from qr_core.prompts.joint import PromptBuilder
+    from qr_core.prompts.prompt import Asked, Prompt
     from qr_core.prompts.templates import TEMPLATES, Template, TemplateSource
 
 __all__ = [
     "TEMPLATES",
+    "Asked",
     "IndependentPrompt",
     "IndependentPromptBuilder",
     "Prompt",
@@ -28,7 +30,8 @@ __getattr__, __dir__ = exports(
     {
         "IndependentPrompt": "qr_core.prompts.independent",
         "IndependentPromptBuilder": "qr_core.prompts.independent",
-        "Prompt": "qr_core.prompts.joint",
+        "Asked": "qr_core.prompts.prompt",
+        "Prompt": "qr_core.prompts.prompt",
         "PromptBuilder": "qr_core.prompts.joint",
         "TEMPLATES": "qr_core.prompts.templates",
         "Template": "qr_core.prompts.templates",

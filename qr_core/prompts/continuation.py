@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qr_core.prompts.joint import Prompt, PromptBuilder
+from qr_core.prompts.joint import PromptBuilder
+from qr_core.prompts.prompt import Prompt
 from qr_core.types import Document
 
 AGREEING = 64
@@ -41,10 +42,9 @@ def continued(builder: PromptBuilder, known: Prompt, query: str, documents: Sequ
     again = known.query_start - OVERLAP
     if known.guarded or again < 1:
         return None
-    text = builder._compose(query, documents)
+    text = builder.compose(query, documents)
     at = int(known.starts[again])
-    tail = builder._encode(builder._whole, text.string[at:])
-    tail = replace(tail, starts=tail.starts + at, ends=tail.ends + at)
+    tail = builder.tokens.encode(text.string[at:]).moved(at)
 
     first = int(np.searchsorted(known.starts, known.starts[known.query_start - AGREEING], side="left"))
     stop = int(np.searchsorted(known.ends, text.late + len(builder.template.late_instruction), side="right"))
@@ -55,7 +55,7 @@ def continued(builder: PromptBuilder, known: Prompt, query: str, documents: Sequ
         and np.array_equal(tail.ends[begin:end], known.ends[first:stop])
     ):
         return None
-    if builder._offenders(tail, text).size:
+    if builder.tokens.offenders(tail, text).size:
         return None
     return replace(
         known,
@@ -66,21 +66,27 @@ def continued(builder: PromptBuilder, known: Prompt, query: str, documents: Sequ
 
 
 @dataclass(frozen=True)
-class Begun:
+class KnownPrompts:
     """Prompts over some documents, to be continued with other queries.
 
     Attributes
     ----------
-    asked, null : Prompt
+    known : dict of str to Prompt
+        By query; any of them can be continued.
     """
 
-    asked: Prompt
-    null: Prompt
+    known: dict[str, Prompt]
 
     @property
     def bytes(self) -> int:
         """Memory that ids and offsets take."""
-        return sum(_bytes(prompt) for prompt in (self.asked, self.null))
+        return sum(_bytes(prompt) for prompt in self.known.values())
+
+    def ask(self, builder: PromptBuilder, query: str, documents: Sequence[Document]) -> Prompt | None:
+        """The prompt for `query`; None when only a whole build can tell."""
+        if query in self.known:
+            return self.known[query]
+        return continued(builder, next(iter(self.known.values())), query, documents)
 
 
 def _bytes(prompt: Prompt) -> int:

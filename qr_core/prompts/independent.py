@@ -1,4 +1,4 @@
-"""Independent prompt: instruction, documents and query tokenised apart, each document as if it were the only one.
+"""Independent prompt: instruction, documents and query tokenised on their own, each document as if it were alone.
 
 A document's tokens depend on nothing but its own title and text, so that its keys and values can be kept and used again
 beside any others. It carries no number and stands at the positions that follow the instruction, as all others do; the
@@ -17,19 +17,19 @@ lay prompts out like this.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from qr_core.checks import encodable
-from qr_core.prompts.joint import Prompt, PromptBuilder, _joined, _Tokens
+from qr_core.prompts.joint import PromptBuilder
+from qr_core.prompts.prompt import Prompt
 from qr_core.prompts.templates import Template
+from qr_core.prompts.tokens import Tokens, joined
 from qr_core.types import Document
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 KNOWN_DOCUMENTS = 8192
 KNOWN_CHARACTERS = 2000
-"""Documents whose tokens are remembered: so many at most, none longer than that."""
+"""Documents whose tokens are remembered: at most this many, none with more characters than that."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class IndependentPrompt(Prompt):
 
     instruction: int = 0
     parts: tuple[tuple[int, int], ...] = ()
+
+    def part(self, number: int) -> tuple[int, ...]:
+        """Token ids of a document and the separator after it."""
+        start, end = self.parts[number]
+        return self.ids[start:end]
 
     @property
     def query_position(self) -> int:
@@ -81,19 +86,18 @@ class IndependentPromptBuilder(PromptBuilder):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
         super().__init__(tokenizer, template)
-        self._apart = Tokenizer.from_str(json.dumps(_without_any_blank(json.loads(self._without_controls.to_str()))))
         self._first = f"{template.prefix}{template.introduction}{template.separator}"
-        self._first_tokens = self._encode(self._whole, self._first)
-        self._known = lru_cache(KNOWN_DOCUMENTS)(self._data)
+        self._first_tokens = self.tokens.encode(self._first)
+        self._known = lru_cache(KNOWN_DOCUMENTS)(self.tokens.encode_data)
 
     def build(self, queries: Sequence[str], documents: Sequence[Document]) -> list[Prompt]:
         """One prompt per query over the same `documents`, in the order given; all share the tokens before the query.
 
         Lone surrogates, which no tokenizer accepts, become U+FFFD.
         """
-        instruction = len(self._leading) + len(self._first_tokens.ids)
-        nowhere = np.zeros(len(self._leading), dtype=np.int64)
-        runs = [_Tokens(np.asarray(self._leading, dtype=np.int64), nowhere, nowhere), self._first_tokens]
+        instruction = len(self.tokens.leading) + len(self._first_tokens.ids)
+        nowhere = np.zeros(len(self.tokens.leading), dtype=np.int64)
+        runs = [Tokens(np.asarray(self.tokens.leading, dtype=np.int64), nowhere, nowhere), self._first_tokens]
         spans, parts, text_starts = [], [], []
         free, place = instruction, len(self._first)
         for document in documents:
@@ -104,11 +108,11 @@ class IndependentPromptBuilder(PromptBuilder):
             spans.append((free, free + int(np.searchsorted(tokens.starts, own, side="left"))))
             parts.append((free, end))
             text_starts.append(place + len(before))
-            runs.append(_moved(tokens, place))
+            runs.append(tokens.moved(place))
             free, place = end, place + len(piece)
         prompts: list[Prompt] = []
         for query in queries:
-            all_tokens = _joined([*runs, _moved(self._query(query), place)])
+            all_tokens = joined([*runs, self._query(query).moved(place)])
             prompts.append(
                 IndependentPrompt(
                     ids=tuple(all_tokens.ids.tolist()),
@@ -127,48 +131,21 @@ class IndependentPromptBuilder(PromptBuilder):
         """How many tokens each document takes in a prompt: title, text and separator."""
         return [len(self._document(document)[1].ids) for document in documents]
 
-    def _document(self, document: Document) -> tuple[str, _Tokens]:
+    def _document(self, document: Document) -> tuple[str, Tokens]:
         """A document and its separator, as text and as tokens."""
         piece = f"{_heading(document)}{encodable(document.text)}{self.template.separator}"
-        return piece, self._known(piece) if len(piece) <= KNOWN_CHARACTERS else self._data(piece)
+        return piece, self._known(piece) if len(piece) <= KNOWN_CHARACTERS else self.tokens.encode_data(piece)
 
-    def _query(self, query: str) -> _Tokens:
+    def _query(self, query: str) -> Tokens:
         """Late instruction, query and the template's suffix; only the suffix may hold control tokens."""
         suffix = self.template.suffix
-        alone = self._encode(self._whole, suffix)
-        controls = np.flatnonzero(np.isin(alone.ids, list(self._control_ids)))
+        alone = self.tokens.encode(suffix)
+        controls = np.flatnonzero(np.isin(alone.ids, list(self.tokens.control_ids)))
         cut = int(alone.starts[controls[0]]) if controls.size else len(suffix)  # text before it continues the query
         ask = f"{self.template.late_instruction}{self.template.separator}{self.template.query_label}"
         body = f"{ask} {encodable(query)}{suffix[:cut]}"
-        return _joined([self._data(body), _moved(self._encode(self._whole, suffix[cut:]), len(body))])
-
-    def _data(self, text: str) -> _Tokens:
-        """Tokens of a text that continues a prompt, none of them a control token."""
-        tokens = self._encode(self._apart, text)
-        if self._control_ids.isdisjoint(tokens.ids.tolist()):
-            return tokens
-        return self._spelled_out(tokens, text, 0)
+        return joined([self.tokens.encode_data(body), self.tokens.encode(suffix[cut:]).moved(len(body))])
 
 
 def _heading(document: Document) -> str:
     return "" if document.title is None else encodable(f"{document.title}\n")
-
-
-def _moved(tokens: _Tokens, by: int) -> _Tokens:
-    return _Tokens(tokens.ids, tokens.starts + by, tokens.ends + by)
-
-
-def _without_any_blank(spec: Any) -> Any:
-    """A tokenizer's description for text that continues a prompt: nothing puts a blank before it."""
-    if isinstance(spec, list):
-        return [_without_any_blank(part) for part in spec]
-    if not isinstance(spec, dict):
-        return spec
-    kind = spec.get("type")
-    if kind == "Prepend":
-        return {"type": "Sequence", "normalizers": []}
-    if kind == "Metaspace":
-        return spec | {"prepend_scheme": "never"}
-    if kind == "ByteLevel":
-        return spec | {"add_prefix_space": False}
-    return {key: value if key == "model" else _without_any_blank(value) for key, value in spec.items()}

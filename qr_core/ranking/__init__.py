@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING
 from qr_core.lazy import exports
 
 if TYPE_CHECKING:
+    from qr_core.ranking.calibration import CALIBRATIONS, Calibration, TokenMasses
     from qr_core.ranking.scoring import score_documents
     from qr_core.ranking.survey import Context, Result, survey_each
     from qr_core.ranking.units import divide
 
-__all__ = ["Context", "Result", "divide", "score_documents", "survey_each"]
+__all__ = [
+    "CALIBRATIONS",
+    "Calibration",
+    "Context",
+    "Result",
+    "TokenMasses",
+    "divide",
+    "score_documents",
+    "survey_each",
+]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "CALIBRATIONS": "qr_core.ranking.calibration",
+        "Calibration": "qr_core.ranking.calibration",
+        "TokenMasses": "qr_core.ranking.calibration",
         "Context": "qr_core.ranking.survey",
         "Result": "qr_core.ranking.survey",
         "divide": "qr_core.ranking.units",

@@ -13,22 +13,6 @@ from torch import Tensor
 FILTER_DEVIATIONS = 2.0
 
 
-def calibrate(query_mass: Tensor, null_mass: Tensor) -> Tensor:
-    """Attention mass of the query minus that of the content-free query.
-
-    Parameters
-    ----------
-    query_mass, null_mass : Tensor
-        Shape (..., tokens): mean over the query's tokens of the post-softmax attention, any number of heads.
-
-    Returns
-    -------
-    Tensor
-        Float32, same shape. In-Context Re-ranking (arXiv 2410.02642), used by QRHead (arXiv 2506.09944, section 3).
-    """
-    return query_mass.float() - null_mass.float()
-
-
 def filter_tokens(token_scores: Tensor) -> Tensor:
     """Which tokens of one document count: those above mean - 2 standard deviations of that document's tokens.
 

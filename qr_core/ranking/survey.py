@@ -1,7 +1,8 @@
-"""Survey: how every unit of a context stands by attention, in one prompt or in as many windows as it takes.
+"""Survey: how every unit of a context scores, in one prompt or in as many segments and rounds as it takes.
 
-A unit is a span of a document: the whole of it to rank, smaller ones to prune. Pieces are what is read in one go.
-Joins the reader to the windows; knows nothing of what rankings and pruned texts look like.
+A unit is a span of a document: the whole of it to rank, smaller ones to prune. Pieces are what is encoded at once. How
+a prompt is built and what its tokens are paid are functions that the caller hands in; what rankings and pruned texts
+look like is the caller's business too.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from torch import Tensor
 
 from qr_core.cache.reads import ReadCache
 from qr_core.errors import ContextLengthError
-from qr_core.prompts.joint import Prompt
+from qr_core.prompts.prompt import Asked, Prompt
 from qr_core.ranking import rounds, scoring
-from qr_core.ranking.rounds import Standing
-from qr_core.reading.reader import Reader, TokenMasses
-from qr_core.text import pieces as cutting
-from qr_core.text.pieces import Piece
+from qr_core.ranking.calibration import TokenMasses
+from qr_core.ranking.rounds import RunningScore
+from qr_core.ranking.stages import Stages
+from qr_core.text.pieces import PIECE_SHARE, Piece, cut_long
 from qr_core.types import Document, Order
 
 Progress = Callable[[int, int], None]
-"""Told, as reading goes on, how many tokens were read and about how many there will be."""
+"""Told, as it goes on, how many tokens were encoded and about how many there will be."""
 
 SMALLEST_ROOM = 64
 """Tokens that a prompt must leave for documents."""
 MOST_CHARACTERS = 16
 """Per token of the limit: longer input is taken to be too long for one prompt without building it."""
+QUERIES_AT_ONCE = 32
+"""Most queries over the same documents whose prompts are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,24 @@ class Result:
 
     Attributes
     ----------
-    standings : list of Standing
+    scores : list of RunningScore
         One per unit, in the order given.
     order : list of int
         Units, best first.
     calibrated : bool
-    windows, rounds : int
+    segments, rounds : int
     """
 
-    standings: list[Standing]
+    scores: list[RunningScore]
     order: list[int]
     calibrated: bool
-    windows: int
+    segments: int
     rounds: int
-
-
-QUERIES_AT_ONCE = 32
-"""Most queries over the same documents whose prompts are held at a time."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What is read, and how.
+    """What is surveyed, and how.
 
     Attributes
     ----------
@@ -72,11 +71,13 @@ class Context:
     positions : int or None
         Most positions of a prompt.
     order : str
-        `reversed` puts the last piece of a window first.
+        `reversed` puts the last piece of a segment first.
     filter_tokens : bool
         See `scoring.filter_tokens`.
     best_part : bool
-        A unit that is read in several pieces has the score of the best of them, not their sum.
+        A unit that is encoded in several pieces has the score of the best of them, not their sum.
+    name : str
+        The model's, for errors.
     """
 
     documents: Sequence[Document]
@@ -87,21 +88,27 @@ class Context:
     order: Order
     filter_tokens: bool
     best_part: bool = False
+    name: str = "the model"
+
+    def placed(self, members: Sequence[int], pieces: Sequence[Piece]) -> list[Document]:
+        """Pieces as documents, in the order of a prompt."""
+        ordered = members[::-1] if self.order == "reversed" else members
+        return [pieces[number].of(self.documents) for number in ordered]
 
 
 def survey_each(
-    reader: Reader,
+    stages: Stages,
     queries: Sequence[str],
     context: Context,
     cache: ReadCache | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """Survey one context for each query, in order; some queries are read together before the first result is given.
+    """Survey one context for each query, in order; some queries share a pass before the first result is given.
 
     Parameters
     ----------
     cache : ReadCache, optional
-        For prompts over all pieces and for the first round of windows: later rounds hardly ever come again.
+        For prompts over all pieces and for the first round of segments: later rounds hardly ever come again.
     progress : callable, optional
         Called for each query anew.
 
@@ -113,13 +120,11 @@ def survey_each(
         As for `Reader.read_many`.
     """
     for start in range(0, len(queries), QUERIES_AT_ONCE):
-        surveys = [
-            Survey(reader, query, context, cache, progress) for query in queries[start : start + QUERIES_AT_ONCE]
-        ]
+        surveys = [Survey(stages, one, context, cache, progress) for one in queries[start : start + QUERIES_AT_ONCE]]
         prompts = [survey.one_prompt() for survey in surveys]
-        fitting = [survey for survey, pair in zip(surveys, prompts, strict=True) if pair is not None]
-        found = reader.read_many(
-            [pair for pair in prompts if pair is not None], cache, fitting[0].advance if fitting else None
+        fitting = [survey for survey, asked in zip(surveys, prompts, strict=True) if asked is not None]
+        found = stages.masses(
+            [asked for asked in prompts if asked is not None], cache, fitting[0].advance if fitting else None
         )
         masses = dict(zip(map(id, fitting), found, strict=True))
         for survey in surveys:
@@ -127,52 +132,39 @@ def survey_each(
 
 
 class Survey:
-    """One query over one context.
-
-    Parameters
-    ----------
-    reader : Reader
-    query : str
-    context : Context
-    cache, progress
-        As for `survey_each`.
-    """
+    """One query over one context; parameters are those of `survey_each`."""
 
     def __init__(
         self,
-        reader: Reader,
+        stages: Stages,
         query: str,
         context: Context,
         cache: ReadCache | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.reader = reader
+        self.stages = stages
         self.query = query
-        self.documents = context.documents
-        self.limit = context.limit
-        self.positions = context.positions
-        self.reverse = context.order == "reversed"
-        self.filter_tokens = context.filter_tokens
-        self.best_part = context.best_part
+        self.context = context
         self.cache = cache
         self.progress = progress
-        self._pieces, self._units = context.pieces, context.units
-        self._standings = [Standing() for _ in self._units]
-        self._calibrated = reader.calibrate
-        self._windows: list[int] = []  # per round
-        self._read_tokens = 0
+        self._pieces = context.pieces
+        self._scores = [RunningScore() for _ in context.units]
+        self._calibrated = stages.calibrate
+        self._segments: list[int] = []  # per round
+        self._encoded_tokens = 0
         self._expected_tokens = 0
 
-    def one_prompt(self) -> tuple[Prompt, Prompt] | None:
-        """The query's prompt over all pieces, and that of `N/A`, if they fit; None without pieces."""
+    def one_prompt(self) -> Asked | None:
+        """The prompts over all pieces, if they fit; None without pieces."""
+        limit = self.context.limit
         characters = sum(piece.end - piece.start for piece in self._pieces)
-        if not self._pieces or (self.limit is not None and characters > MOST_CHARACTERS * self.limit):
+        if not self._pieces or (limit is not None and characters > MOST_CHARACTERS * limit):
             return None
-        prompts = self._build(range(len(self._pieces)), self.cache)
-        if any(prompt.excess(self.limit, self.positions) for prompt in prompts):
+        asked = self._prompt(range(len(self._pieces)), self.cache)
+        if asked.overflow(limit, self.context.positions):
             return None
-        self._expected_tokens = max(len(prompt.ids) for prompt in prompts)
-        return prompts
+        self._expected_tokens = asked.tokens
+        return asked
 
     def run(self, found: TokenMasses | None = None) -> Result:
         """Score all units.
@@ -180,90 +172,95 @@ class Survey:
         Parameters
         ----------
         found : TokenMasses, optional
-            What was read with the one prompt over all pieces. Without it they are read in windows.
+            Those of the one prompt over all pieces. Without them pieces are scored in segments.
         """
         if found is not None:
             self._note(1, 0, range(len(self._pieces)), found)
         elif self._pieces:
-            self._in_windows(self._pieces, self._room())
-        ranked = rounds.order_of(self._standings)
-        return Result(
-            self._standings, ranked, self._calibrated, self._windows[0] if self._windows else 1, len(self._windows) or 1
-        )
+            self._in_segments(self._pieces, self._room())
+        ranked = rounds.order_of(self._scores)
+        segments = self._segments[0] if self._segments else 1
+        return Result(self._scores, ranked, self._calibrated, segments, len(self._segments) or 1)
 
-    def _in_windows(self, pieces: Sequence[Piece], capacity: int) -> None:
-        """Read windows of `capacity` tokens, or of fewer where one of them comes out too long."""
+    def advance(self, tokens: int) -> None:
+        """Take note of tokens that were encoded."""
+        self._encoded_tokens += tokens
+        if self.progress:
+            self.progress(self._encoded_tokens, max(self._encoded_tokens, self._expected_tokens))
+
+    def _in_segments(self, pieces: Sequence[Piece], capacity: int) -> None:
+        """Score segments of `capacity` tokens, or of fewer where one of them comes out too long."""
         while True:
-            self._pieces, lengths = cutting.cut_long(self.documents, pieces, capacity, self.reader.prompts.lengths)
+            self._pieces, lengths = cut_long(self.context.documents, pieces, capacity, self.stages.lengths)
             self._expected_tokens = rounds.expected_tokens(lengths, capacity)
             try:
-                rounds.contest(lengths, capacity, self._read)
+                rounds.tournament(lengths, capacity, self._score)
                 return
             except rounds.Overflow as overflow:
                 capacity -= max(overflow.tokens, capacity // 16)
                 if capacity < SMALLEST_ROOM // 2:
                     raise ContextLengthError(
-                        f"pieces of documents come out {overflow.tokens} tokens over the limit of {self.limit}: "
-                        "raise max_prompt_tokens"
+                        f"pieces of documents come out {overflow.tokens} tokens over the limit of "
+                        f"{self.context.limit}: raise max_prompt_tokens"
                     ) from overflow
-                self._standings = [Standing() for _ in self._units]
-                self._windows, self._read_tokens = [], 0
+                self._scores = [RunningScore() for _ in self.context.units]
+                self._segments, self._encoded_tokens = [], 0
 
     def _room(self) -> int:
         """Tokens that the query leaves for documents."""
-        overhead = max(len(prompt.ids) for prompt in self.reader.build(self.query, []))
-        limit = min((n for n in (self.limit, self.positions) if n is not None), default=0)
+        own, positions = self.context.limit, self.context.positions
+        overhead = self.stages.prompt(self.query, []).tokens
+        limit = min((n for n in (own, positions) if n is not None), default=0)
         if limit - overhead < SMALLEST_ROOM:
             raise ContextLengthError(
                 f"the query and the prompt around it take {overhead} tokens, {overhead + SMALLEST_ROOM - limit} too "
-                f"many for {self.reader.name} to look at documents as well (limit {limit}): shorten the query, or "
+                f"many for {self.context.name} to look at documents as well (limit {limit}): shorten the query, or "
                 "raise max_prompt_tokens where the model's context allows it"
             )
-        longest = int((limit - overhead) / cutting.PIECE_SHARE)  # then no piece is more than a prompt has positions
-        return longest if self.limit is None else min(self.limit - overhead, longest)
+        longest = int((limit - overhead) / PIECE_SHARE)  # then no piece is more than a prompt has positions
+        return longest if own is None else min(own - overhead, longest)
 
-    def _build(self, members: Sequence[int], cache: ReadCache | None) -> tuple[Prompt, Prompt]:
-        placed = members[::-1] if self.reverse else members
-        return self.reader.build(self.query, [self._pieces[n].of(self.documents) for n in placed], cache)
+    def _prompt(self, members: Sequence[int], cache: ReadCache | None) -> Asked:
+        return self.stages.prompt(self.query, self.context.placed(members, self._pieces), cache)
 
-    def _read(self, stage: int, window: int, members: Sequence[int]) -> list[float]:
-        """Read one window, note how its units stand, and return its pieces' scores."""
+    def _score(self, stage: int, segment: int, members: Sequence[int]) -> list[float]:
+        """Score one segment, note how its units do, and return its pieces' scores."""
         cache = self.cache if stage == 1 else None
-        asked, null = self._build(members, cache)
-        excess = max(prompt.excess(self.limit, self.positions) for prompt in (asked, null))
-        if excess:
-            raise rounds.Overflow(excess)
-        return self._note(stage, window, members, self.reader.read(asked, null, cache, self.advance))
+        asked = self._prompt(members, cache)
+        if overflow := asked.overflow(self.context.limit, self.context.positions):
+            raise rounds.Overflow(overflow)
+        return self._note(stage, segment, members, self.stages.masses([asked], cache, self.advance)[0])
 
-    def _note(self, stage: int, window: int, members: Sequence[int], found: TokenMasses) -> list[float]:
-        """Note how the units of a window stand, and return its pieces' scores."""
-        asked = found.prompt
+    def _note(self, stage: int, segment: int, members: Sequence[int], found: TokenMasses) -> list[float]:
+        """Note how the units of a segment do, and return its pieces' scores."""
         self._calibrated = found.calibrated
-        self._windows += [0] * (stage - len(self._windows))
-        self._windows[stage - 1] += 1
+        self._segments += [0] * (stage - len(self._segments))
+        self._segments[stage - 1] += 1
 
         tokens = found.mass.sum(dim=0)
-        scores = scoring.score_documents(tokens, asked.document_spans, self.filter_tokens).tolist()
-        if self.reverse:
+        scores = scoring.score_documents(tokens, found.prompt.document_spans, self.context.filter_tokens).tolist()
+        backwards = self.context.order == "reversed"
+        if backwards:
             scores = scores[::-1]
         reached: list[int] = []
         unit_scores: list[float] = []
         for place, number in enumerate(members):
-            at = len(members) - 1 - place if self.reverse else place
+            at = len(members) - 1 - place if backwards else place
             inside = self._units_in(self._pieces[number])
             reached += inside
-            unit_scores += self._unit_scores(tokens, asked, at, self._pieces[number], inside, scores[place])
+            unit_scores += self._unit_scores(tokens, found.prompt, at, self._pieces[number], inside, scores[place])
         shares = scoring.relevance(torch.tensor(unit_scores)).tolist()
         for unit, score, share in zip(reached, unit_scores, shares, strict=True):
-            self._standings[unit].record(stage, window, score, share, self.best_part)
+            self._scores[unit].record(stage, segment, score, share, self.context.best_part)
         return scores
 
     def _units_in(self, piece: Piece) -> list[int]:
         """The units that share characters with `piece`, or cover it."""
         found = []
-        first = bisect_left(self._units, (piece.document, piece.start), key=lambda unit: (unit.document, unit.end))
-        for number in range(first, len(self._units)):
-            unit = self._units[number]
+        units = self.context.units
+        first = bisect_left(units, (piece.document, piece.start), key=lambda unit: (unit.document, unit.end))
+        for number in range(first, len(units)):
+            unit = units[number]
             if unit.document != piece.document or unit.start > piece.end:
                 break
             if unit.covers(piece) or (unit.start < piece.end and unit.end > piece.start):
@@ -271,23 +268,17 @@ class Survey:
         return found
 
     def _unit_scores(
-        self, tokens: Tensor, asked: Prompt, at: int, piece: Piece, inside: Sequence[int], whole: float
+        self, tokens: Tensor, prompt: Prompt, at: int, piece: Piece, inside: Sequence[int], whole: float
     ) -> list[float]:
         """Scores of the units `inside` the piece that stands `at` that place in the prompt.
 
         A part of a piece scores its own tokens' mass plus the piece's: heads often look at one word of the passage
         that answers, not at the sentence in it that does.
         """
-        units = [self._units[number] for number in inside]
+        units = [self.context.units[number] for number in inside]
         if len(units) == 1 and units[0].covers(piece):
             return [whole]
         clipped = [(max(u.start, piece.start) - piece.start, min(u.end, piece.end) - piece.start) for u in units]
-        spans = asked.part_spans(at, clipped)
-        own = scoring.score_parts(tokens, asked.document_spans[at], spans, self.filter_tokens)
+        spans = prompt.part_spans(at, clipped)
+        own = scoring.score_parts(tokens, prompt.document_spans[at], spans, self.context.filter_tokens)
         return [whole + float(score) for score in own]
-
-    def advance(self, tokens: int) -> None:
-        """Take note of tokens that were read."""
-        self._read_tokens += tokens
-        if self.progress:
-            self.progress(self._read_tokens, max(self._read_tokens, self._expected_tokens))

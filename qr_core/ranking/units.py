@@ -48,7 +48,7 @@ class Divided:
         """The units with their standing in a survey, best first."""
         ranked = []
         for place in found.order:
-            (number, part), stood = self.parts[place], found.standings[place]
+            (number, part), stood = self.parts[place], found.scores[place]
             ranked.append(Candidate(number, part.start, part.end, stood.score, stood.relevance, part.headings))
         return ranked
 

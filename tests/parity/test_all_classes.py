@@ -1,7 +1,7 @@
 """Every causal language model class that transformers has: which can be read, which are refused, and why.
 
-Each class is built tiny from its own config and put through the trial that every load makes, on a prompt longer than
-its sliding window. The outcome is the table in `docs/architectures.md`; `QRHEAD_WRITE_TABLE=1` writes it anew.
+Each class is built tiny from its own config and put through the self-check that every load makes, on a prompt longer
+than its sliding window. The outcome is the table in `docs/architectures.md`; `QRHEAD_WRITE_TABLE=1` writes it anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from qr_core import HeadSetError, ModelLoadError
 from qr_core.attention import layers
 from qr_core.heads.parts import HeadShape
-from qr_core.model import verify as trial
+from qr_core.model import verify
 from tests.architectures import FAMILIES
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
@@ -82,7 +82,7 @@ def outcome(name: str) -> tuple[str, str] | None:
         HeadShape.of(config)
         kinds = layers.layers_of(config)
         layers.check_readable_layers(kinds, range(len(kinds)), name)
-        trial.check_readable(model, name, tokens=TOKENS)
+        verify.check_readable(model, name, tokens=TOKENS)
     except (HeadSetError, ModelLoadError) as error:
         return "refused", reason(str(error))
     return "works", ""
@@ -97,7 +97,7 @@ def reason(message: str) -> str:
         ("not computed as this", "attention is not causal, or not what the capture computes"),
         ("does not describe a decoder", "no attention heads in its config"),
         ("cache can be made", "no attention heads in its config"),
-        ("fails in a trial", "attention is out of reach: own interface, or no shared prefix"),
+        ("fails in the self-check", "attention is out of reach: own interface, or no shared prefix"),
     ):
         if words in message:
             return kind
@@ -111,7 +111,7 @@ def render(found: dict[str, tuple[str, str]]) -> str:
         "# Which models work",
         "",
         f"Every causal language model class of transformers {TABLE_VERSION}, built tiny with random weights and put",
-        "through the trial that every load makes: the captured attention of all heads must equal the model's own",
+        "through the self-check that every load makes: the captured attention of all heads must equal the model's own",
         "eager attention. This table is made by `tests/parity/test_all_classes.py`. Composite (multimodal) classes are",
         "not in it, their text decoders are. Classes that can mix in layers of another kind (linear, convolution,",
         "sparse) stand for their form without them: a model that has such layers at or below the deepest head is",
@@ -140,7 +140,7 @@ def render(found: dict[str, tuple[str, str]]) -> str:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(600)
 def test_every_class_works_or_is_refused(monkeypatch):
-    monkeypatch.setattr(trial, "EXACT_TOLERANCE", 1e-5)
+    monkeypatch.setattr(verify, "EXACT_TOLERANCE", 1e-5)
     found = {name: result for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if (result := outcome(name))}
     assert {n for n in CLAIMED if found[n][0] != "works"} == set()
     assert {n for n in REFUSED & found.keys() if found[n][0] == "works"} == set()

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from qr_core import QRScorer
-from qr_core.attention import capture, layers, prefill
+from qr_core.attention import capture, layers, prefill, query_pass
+from qr_core.attention.loaded import facts_of
 from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.model import loading as models
-from qr_core.reading import reader
+from qr_core.model.verify import packs_queries
+from qr_core.reading import joint, reader
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order
 from tests.parity.test_golden import CASES, REGULAR
@@ -31,11 +33,11 @@ def prepared(save_tiny):
         if family not in made:
             folder = save_tiny(FAMILIES[family]())
             scorer = QRScorer.from_pretrained(folder, every_head(folder), template="plain", device="cpu")
-            pairs = [scorer.reader.build(query, DOCUMENTS) for query in QUERIES]
-            prompts = [*(asked for asked, _ in pairs), pairs[0][1]]
+            asked = [scorer.prompt(query, DOCUMENTS) for query in QUERIES]
+            prompts = [*(one.query for one in asked), asked[0].references[0]]
             # a model each: dynamic NTK remembers the longest prompt
             masses = [eager_masses(eager_model(folder), p.ids, p.query_start).flatten(0, 1) for p in prompts]
-            made[family] = (scorer, pairs, masses[:-1], masses[-1])
+            made[family] = (scorer, asked, masses[:-1], masses[-1])
         return made[family]
 
     return get
@@ -48,20 +50,20 @@ def _beyond_windows(monkeypatch):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How many prefixes were read, and how many suffixes each pass over one held."""
-    counted = {"prefill": 0, "probe": []}
-    fill, probe = prefill.prefill, prefill.probe_each
+    """How many prefixes were encoded, and how many suffixes each pass over one held."""
+    counted = {"prefill": 0, "passes": []}
+    fill, run = prefill.prefill, query_pass.query_passes
 
     def filled(*args, **options):
         counted["prefill"] += 1
         return fill(*args, **options)
 
-    def probed(model, prefix, suffixes, *args):
-        counted["probe"].append(len(suffixes))
-        return probe(model, prefix, suffixes, *args)
+    def passed(model, prefix, suffixes, *args):
+        counted["passes"].append(len(suffixes))
+        return run(model, prefix, suffixes, *args)
 
-    monkeypatch.setattr(reader, "prefill", filled)
-    monkeypatch.setattr(reader, "probe_each", probed)
+    monkeypatch.setattr(joint, "prefill", filled)
+    monkeypatch.setattr(reader, "query_passes", passed)
     return counted
 
 
@@ -72,26 +74,28 @@ ONE_REGIME = [family for family in FAMILIES if family not in ("llama-dynamic-rop
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_path_equals_eager(prepared, passes, monkeypatch, family, chunk):
     """Every mask, window, sink, soft cap and RoPE kind: first query, further queries, and all of them in one pass."""
-    scorer, pairs, expected, null = prepared(family)
+    scorer, asked, expected, null = prepared(family)
     if chunk:
         monkeypatch.setattr(prefill, "chunk_rows", lambda *_: chunk)
     cache = ReadCache()
-    cached = [scorer.reader.read(*pair, cache) for pair in pairs]
+    cached = [scorer.masses([one], cache)[0] for one in asked]
     one_regime = family in ONE_REGIME
     if one_regime:
         assert passes["prefill"] == 1
-        assert passes["probe"] == [1] * (len(pairs) + 1)  # `N/A` once
+        assert passes["passes"] == [1] * (len(asked) + 1)  # `N/A` once
     monkeypatch.setattr(prefill, "chunk_rows", lambda *_: 10_000)
-    passes["probe"].clear()
-    together = scorer.reader.read_many(pairs, cache)
+    passes["passes"].clear()
+    together = scorer.masses(asked, cache)
     if one_regime:
-        assert passes == {"prefill": 1, "probe": [len(pairs)]}
-    assert scorer.reader.model.reads_several
-    for one, other, masses, (asked, n_a) in zip(cached, together, expected, pairs, strict=True):
-        assert len(asked.ids) > 4 * WINDOW
+        assert passes == {"prefill": 1, "passes": [len(asked)]}
+    assert facts_of(scorer.model.at_depth(0)).packs
+    for one, other, masses, prompts in zip(cached, together, expected, asked, strict=True):
+        assert len(prompts.query.ids) > 4 * WINDOW
         for found in (one, other):
             assert found.calibrated
-            if one_regime or len(asked.ids) >= len(n_a.ids):  # the longer prompt of the two decides the regime
+            if one_regime or len(prompts.query.ids) >= len(
+                prompts.references[0].ids
+            ):  # the longer prompt of the two decides the regime
                 assert float((found.raw - masses).abs().max()) < 1e-5
             if one_regime:
                 assert float((found.mass - (masses - null)).abs().max()) < 2e-5
@@ -129,17 +133,17 @@ def broken_mask(batch_size, q_length, kv_length, **options):
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
 def test_suffixes_that_see_each_other_are_noticed(prepared, family):
-    """By these tests, and by the trial at load, after which queries are read one by one."""
-    scorer, pairs, expected, _ = prepared(family)
+    """By these tests, and by the self-check at load, after which queries run one by one."""
+    scorer, asked, expected, _ = prepared(family)
     folder = scorer.source.name
     capture.AttentionMaskInterface.register(capture.ATTENTION_NAME, broken_mask)
     try:
-        found = scorer.reader.read_many(pairs)
+        found = scorer.masses(asked)
         assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) > 1e-3
         careful = QRScorer.from_pretrained(folder, every_head(folder), template="plain", device="cpu", dtype="float64")
-        careful.reader.model.source = models.replace(careful.source, dtype="float32")
-        found = careful.reader.read_many(pairs)
-        assert not careful.reader.model.reads_several
+        careful.model.source = models.replace(careful.source, dtype="float32")
+        found = careful.masses(asked)
+        assert not facts_of(careful.model.at_depth(0)).packs
         assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) < 1e-5
     finally:
         capture.AttentionMaskInterface.register(capture.ATTENTION_NAME, capture.capture_mask)
@@ -148,20 +152,20 @@ def test_suffixes_that_see_each_other_are_noticed(prepared, family):
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "phi3-above"])
 def test_positions_that_run_on_are_noticed(prepared, family, monkeypatch):
     """A model that counted positions by itself would give the second suffix those after the first."""
-    scorer, pairs, expected, _ = prepared(family)
-    scorer.reader.read(*pairs[0])
-    probe = prefill.probe
-    monkeypatch.setattr(prefill, "probe", lambda m, prefix, ids, captured, _=None: probe(m, prefix, ids, captured))
-    found = scorer.reader.read_many(pairs)
+    scorer, asked, expected, _ = prepared(family)
+    scorer.masses([asked[0]])
+    run = query_pass.query_pass
+    monkeypatch.setattr(
+        query_pass, "query_pass", lambda m, prefix, ids, captured, _=None: run(m, prefix, ids, captured)
+    )
+    found = scorer.masses(asked)
     assert max(float((one.raw - masses).abs().max()) for one, masses in zip(found, expected, strict=True)) > 1e-3
     with torch.inference_mode():
-        from qr_core.model.verify import reads_several
-
-        assert not reads_several(scorer.reader.model.at_depth(0))
+        assert not packs_queries(scorer.model.at_depth(0))
 
 
 def test_half_precision_and_padding_free_passes(embedded):
-    """The embedded model, in its own dtype: what is read together differs by rounding alone."""
+    """The embedded model, in its own dtype: what is run together differs by rounding alone."""
     questions = [f"{query} ({number})" for number in range(3) for query in QUERIES]
     documents = DOCUMENTS * 8
     many = embedded.rank_many([(query, documents) for query in questions])

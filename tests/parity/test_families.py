@@ -9,8 +9,8 @@ from transformers.masking_utils import causal_mask_function, eager_mask, sdpa_ma
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from qr_core import InputError, ModelLoadError, QRScorer
-from qr_core.attention import capture, layers, prefill, rope
-from qr_core.model import verify as trial
+from qr_core.attention import capture, layers, prefill, query_pass, rope
+from qr_core.model import verify
 from tests.architectures import COMMON, FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_masses, eager_model, every_head
 
@@ -157,7 +157,7 @@ def test_another_formula_is_refused_in_half_precision(saved, monkeypatch):
 
     eager = modeling_gemma2.eager_attention_forward
     monkeypatch.setattr(modeling_gemma2, "eager_attention_forward", lambda *a, **k: eager(*a, **{**k, "softcap": 1.5}))
-    monkeypatch.setattr(trial, "ROUNDED_TOLERANCE", 1.0)
+    monkeypatch.setattr(verify, "ROUNDED_TOLERANCE", 1.0)
     fresh = QRScorer.from_pretrained(saved("gemma2"), "3-1", template="plain", device="cpu", dtype="bfloat16")
     with pytest.raises(ModelLoadError, match="lies elsewhere"):
         fresh.rank(QUERY, DOCUMENTS)
@@ -167,13 +167,13 @@ def test_another_formula_is_refused_in_half_precision(saved, monkeypatch):
 def test_position_off_by_one_is_noticed(compared, family, monkeypatch):
     difference = compared(family)
 
-    probe = prefill.probe
+    run = query_pass.query_pass
 
     def shifted(model, prefix, input_ids, captured, position_ids=None):
         positions = torch.arange(input_ids.shape[1])[None] + prefix.length + 1
-        return probe(model, prefix, input_ids, captured, positions)
+        return run(model, prefix, input_ids, captured, positions)
 
-    monkeypatch.setattr(prefill, "probe", shifted)
+    monkeypatch.setattr(query_pass, "query_pass", shifted)
     assert difference()[0] > 1e-3
 
 
@@ -188,7 +188,7 @@ def test_a_wrong_rope_regime_is_noticed(compared, family, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("feature", ["softcap", "sink", "scaling", "key group"])
 def test_wrong_attention_is_refused_at_load(saved, feature, dtype):
-    """The trial at load compares with the model's own eager attention."""
+    """The self-check at load compares with the model's own eager attention."""
     family, mutant = ATTENTION_MUTANTS[feature]
     fresh = QRScorer.from_pretrained(saved(family), "3-1", template="plain", device="cpu", dtype=dtype)
     AttentionInterface.register(capture.ATTENTION_NAME, mutant)
@@ -213,7 +213,7 @@ def test_a_prompt_may_be_as_long_as_the_window_and_no_longer(save_tiny):
     """The longer of the query's prompt and that of `N/A` counts."""
     for query in ("q", QUERY):  # the first makes the shorter prompt of the two, the second the longer
         scorer = QRScorer.from_pretrained(save_tiny(MistralConfig(**COMMON, head_dim=8)), "1-1", template="plain")
-        longest = max(len(prompt.ids) for prompt in scorer.reader.build(query, DOCUMENTS))
+        longest = scorer.prompt(query, DOCUMENTS).tokens
         for window, fits in ((longest, True), (longest - 1, False)):
             config = MistralConfig(**COMMON, head_dim=8, sliding_window=window)
             tight = QRScorer.from_pretrained(save_tiny(config), "1-1", template="plain", device="cpu")
@@ -256,7 +256,7 @@ def test_only_needed_layers_run_and_prefill_uses_the_models_own_attention(saved)
     finally:
         for hook in hooks:
             hook.remove()
-    prompt = shallow.reader.build(QUERY, DOCUMENTS)[0]
+    prompt = shallow.prompt(QUERY, DOCUMENTS).query
     assert {n for n, _, _ in ran} == {0}  # of layer 1 only keys and attention are needed
     assert [kind for _, rows, kind in ran if rows == prompt.query_start] == ["sdpa"]
     assert {kind for _, rows, kind in ran if rows != prompt.query_start} == {capture.ATTENTION_NAME}

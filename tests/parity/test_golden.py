@@ -127,7 +127,7 @@ def test_quirks_are_scored_by_construction(golden, family, name):
 
 def check_spans(scorer, prompt, documents):
     """Spans follow each other without overlap, and each one's tokens spell its document."""
-    control = scorer.reader.prompts._control_ids
+    control = scorer.reader.prompts.tokens.control_ids
     end = 0
     for number, ((start, stop), document) in enumerate(zip(prompt.document_spans, documents, strict=True), start=1):
         assert end <= start < stop
@@ -149,7 +149,7 @@ def test_control_tokens_in_text_stay_text(golden, family):
         scorer = golden_scorer(golden[family], case)
         hostile = scorer.reader.prompts.build([case["query"]], documents_of(case))[0]
         benign = scorer.reader.prompts.build(["a query"], documents_of(CASES[family]["two_docs_titles"]))[0]
-        control = scorer.reader.prompts._control_ids
+        control = scorer.reader.prompts.tokens.control_ids
         assert [i for i in hostile.ids if i in control] == [i for i in benign.ids if i in control]
 
 

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModel
 
 from qr_core import Document, HeadSetError, InputError, ModelLoadError, QRScorer
-from qr_core.attention import layers, prefill, rope
+from qr_core.attention import layers, prefill, query_pass, rope
+from qr_core.attention.loaded import facts_of
 from qr_core.cache.documents import DocumentCache
-from qr_core.model import verify as trial
-from qr_core.model import verify_independent as independent_trial
+from qr_core.model import verify, verify_independent
 from qr_core.reading import independent
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_model, in_order
@@ -98,19 +98,18 @@ def test_masses_equal_eager_attention_under_a_block_mask(saved, family, monkeypa
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "deepseek_v3", "phi3-straddling", "llama-dynamic-rope"])
 def test_n_a_is_subtracted_at_its_own_place(saved, family):
     tiny = scorer_of(saved(family))
-    asked, null = tiny.reader.build(QUERY, UNEQUAL)
+    asked = tiny.prompt(QUERY, UNEQUAL)
     found = tiny.token_masses(QUERY, UNEQUAL)
-    reach = max(asked.reach, null.reach)
     model = eager_model(saved(family))
-    with rope.held_to(model, reach):
-        expected = eager_block_masses(model, asked) - eager_block_masses(model, null)
+    with rope.held_to(model, asked.reach):
+        expected = eager_block_masses(model, asked.query) - eager_block_masses(model, asked.references[0])
     assert found.calibrated
     assert torch.allclose(found.mass, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "deepseek_v3", "llama-yarn"])
 def test_one_document_is_a_joint_prompt_without_its_number(saved, family):
-    """With one document nothing is apart: the same ids in one causal pass give the same masses."""
+    """With one document nothing is independent: the same ids in one causal pass give the same masses."""
     tiny = scorer_of(saved(family))
     found, prompt = captured_masses(tiny, QUERY, DOCUMENTS[:1])
     assert prompt.positions().tolist() == list(range(len(prompt.ids)))
@@ -129,12 +128,12 @@ def test_a_wrong_position_is_noticed(saved, family, monkeypatch):
     tiny = scorer_of(saved(family))
     _, prompt = captured_masses(tiny, QUERY, UNEQUAL)
     expected = eager_block_masses(eager_model(saved(family)), prompt)
-    probe = prefill.probe
+    run = query_pass.query_pass
 
     def shifted(model, prefix, input_ids, capture, position_ids):
-        return probe(model, prefix, input_ids, capture, position_ids + 1)
+        return run(model, prefix, input_ids, capture, position_ids + 1)
 
-    monkeypatch.setattr(independent, "probe", shifted)
+    monkeypatch.setattr(query_pass, "query_pass", shifted)
     found, _ = captured_masses(tiny, QUERY, UNEQUAL)
     assert float((found - expected).abs().max()) > 1e-3
 
@@ -145,7 +144,7 @@ def test_windows_count_positions_and_matter(saved, family, monkeypatch):
     tiny = scorer_of(saved(family))
     asked, _ = captured_masses(tiny, QUERY, UNEQUAL)
     for windows in ({}, dict.fromkeys(range(4), 10_000)):
-        monkeypatch.setattr(layers, "windows_of", lambda _, windows=windows: windows)
+        monkeypatch.setattr(facts_of(tiny.model.at_depth(0)), "windows", windows)
         found, _ = captured_masses(tiny, QUERY, UNEQUAL)
         assert float((found - asked).abs().max()) > 1e-3
 
@@ -189,14 +188,14 @@ def test_positions_from_memory_are_refused(saved, monkeypatch):
 
     monkeypatch.setattr(modeling_llama.LlamaModel, "forward", stubborn)
     tiny = scorer_of(saved("llama-linear-rope"))
-    with pytest.raises(ModelLoadError, match="cannot read documents apart"):
+    with pytest.raises(ModelLoadError, match="cannot encode documents independently"):
         tiny.rank(QUERY, DOCUMENTS)
 
 
-def test_the_trial_is_made_once(saved, monkeypatch):
+def test_the_self_check_is_made_once(saved, monkeypatch):
     tiny = scorer_of(saved("qwen2"))
     tiny.rank(QUERY, DOCUMENTS)
-    monkeypatch.setattr(independent_trial, "compare", lambda *_: pytest.fail("a second trial"))
+    monkeypatch.setattr(verify_independent, "compare", lambda *_: pytest.fail("a second self-check"))
     tiny.rank(QUERY, DOCUMENTS[:2])
 
 
@@ -220,9 +219,9 @@ def test_the_longest_document_decides_the_rope_regime(saved):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_every_class_that_can_be_read_passes_the_trial_or_has_chunks(monkeypatch):
+def test_every_class_that_can_be_read_passes_the_self_check_or_has_chunks(monkeypatch):
     """Those that `docs/architectures.md` lists as working, built tiny; none fails for another reason."""
-    monkeypatch.setattr(trial, "EXACT_TOLERANCE", 3e-5)
+    monkeypatch.setattr(verify, "EXACT_TOLERANCE", 3e-5)
     names = re.findall(r"`(\w+)`", TABLE.read_text(encoding="utf-8").split("## Work")[1].split("## Refused")[0])
     passed = 0
     for name in names:
@@ -233,6 +232,6 @@ def test_every_class_that_can_be_read_passes_the_trial_or_has_chunks(monkeypatch
         except HeadSetError:
             continue
         torch.manual_seed(0)
-        independent_trial.check_independent(AutoModel.from_config(config).float().eval(), len(kinds) - 1, name)
+        verify_independent.check_independent(AutoModel.from_config(config).float().eval(), len(kinds) - 1, name)
         passed += 1
     assert passed > 55

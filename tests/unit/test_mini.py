@@ -33,7 +33,7 @@ def test_it_takes_the_code_path_of_a_big_model():
     scorer = QRScorer.from_pretrained(device="cpu", dtype="float32", layout="joint")
     texts = ["The bridge has six arches.", "Rye bread at five. " * 120]
     found, prompt = captured_masses(scorer, "How many arches?", [Document(text) for text in texts])
-    assert len(prompt.ids) > scorer.reader.layers[0].window
+    assert len(prompt.ids) > scorer.reader.windows[0]
     model = AutoModelForCausalLM.from_pretrained(embedded_model(), attn_implementation="eager", dtype=torch.float32)
     expected = eager_masses(model, prompt.ids, prompt.query_start)
     for row, (layer, head) in zip(found, flat_heads(scorer), strict=True):

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from qr_core import ContextLengthError, Document, InputError, QRScorer
-from qr_core.attention import prefill
+from qr_core.attention import prefill, query_pass
 from qr_core.prompts.templates import NULL_QUERY
 from qr_core.ranking import scoring
-from qr_core.reading import reader
+from qr_core.reading import joint, reader
 from tests.architectures import FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
@@ -166,14 +166,14 @@ class Counting:
 
 
 def test_rank_many_reads_the_same_documents_once(tiny, monkeypatch):
-    fills, probes = Counting(prefill.prefill), Counting(prefill.probe_each)
-    monkeypatch.setattr(reader, "prefill", fills)
-    monkeypatch.setattr(reader, "probe_each", probes)
+    fills, passes = Counting(prefill.prefill), Counting(query_pass.query_passes)
+    monkeypatch.setattr(joint, "prefill", fills)
+    monkeypatch.setattr(reader, "query_passes", passes)
     other = [Document("Something else."), DOCUMENTS[0]]
     jobs = [(QUERY, DOCUMENTS), ("Who built it?", DOCUMENTS), ("How many loaves?", DOCUMENTS), (QUERY, other)]
     rankings = tiny.rank_many(jobs)
     assert fills.calls == 2
-    assert probes.calls == 2 + 2  # queries over the same documents together, the content-free one before
+    assert passes.calls == 2 + 2  # queries over the same documents together, the content-free one before
     for ranking, job in zip(rankings, jobs, strict=True):
         assert in_order(ranking) == pytest.approx(in_order(tiny.rank(*job)), abs=1e-6)
 
@@ -189,7 +189,7 @@ def test_unusable_jobs(tiny, jobs, words):
 
 def test_rank_many_checks_every_job_before_the_first_runs(tiny, monkeypatch):
     fills = Counting(prefill.prefill)
-    monkeypatch.setattr(reader, "prefill", fills)
+    monkeypatch.setattr(joint, "prefill", fills)
     with pytest.raises(InputError, match="empty"):
         tiny.rank_many([(QUERY, DOCUMENTS), ("", DOCUMENTS)])
     assert fills.calls == 0
@@ -305,7 +305,7 @@ options = {"template": "plain", "device": "cpu", "dtype": "float32", "cache_byte
 scorer = QRScorer.from_pretrained(folder, "3-1,1-2", **options)
 expected = in_order(scorer.rank(QUERY, DOCUMENTS))
 reached, go_on = threading.Event(), threading.Event()
-owner, name = (capture, "attention_weights") if where == "probe" else (prefill._FillingCache, "update")
+owner, name = (capture, "attention_weights") if where == "query pass" else (prefill._FillingCache, "update")
 original = getattr(owner, name)
 def waiting(*args, **kwargs):
     if threading.current_thread() is other:
@@ -328,7 +328,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("where", ["prefill", "probe"])
+@pytest.mark.parametrize("where", ["prefill", "query pass"])
 @pytest.mark.parametrize("family", ["llama", "phi3-straddling"])
 def test_a_fork_in_the_middle_of_a_forward(save_tiny, where, family):
     """With two threads in the parent; its hooks and settings of the moment do not reach the child's results."""

@@ -99,15 +99,15 @@ def test_other_errors_pass(tiny, failing):
 def test_queries_together_become_queries_alone(tiny, monkeypatch):
     jobs = [(query, DOCUMENTS) for query in (QUERY, "Who built the bridge?", "Forty loaves?")]
     expected = [in_order(ranking) for ranking in tiny.rank_many(jobs)]
-    probe_each, sizes = readers.probe_each, []
+    run, sizes = readers.query_passes, []
 
     def short(model, prefix, suffixes, *args):
         sizes.append(len(suffixes))
         if len(suffixes) > 1:
             raise MemoryError
-        return probe_each(model, prefix, suffixes, *args)
+        return run(model, prefix, suffixes, *args)
 
-    monkeypatch.setattr(readers, "probe_each", short)
+    monkeypatch.setattr(readers, "query_passes", short)
     with pytest.warns(UserWarning, match="running 3 queries over"):
         found = tiny.rank_many(jobs)
     assert sizes == [1, 3, 1, 1, 1]

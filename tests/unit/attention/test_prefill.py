@@ -7,6 +7,7 @@ import torch
 from transformers import MinistralConfig, MinistralModel
 
 from qr_core.attention import capture, prefill
+from qr_core.attention.query_pass import query_passes
 from tests.architectures import ALTERNATING, COMMON
 
 WINDOW = 80
@@ -36,7 +37,7 @@ def model():
 
 @torch.inference_mode()
 def test_layers_with_a_window_are_shown_what_it_holds(model, shown):
-    """Work of such layers grows with the prompt's length, not with its square; all keys are kept for probes."""
+    """Work of such layers grows with the prompt's length, not with its square; all keys are kept for query passes."""
     ids = torch.arange(TOKENS)[None] % 1900
     prefix = prefill.prefill(model, ids, deepest=3)
     assert [keys.shape[2] for keys in prefix.keys] == [TOKENS] * 4
@@ -54,7 +55,7 @@ def test_a_prompt_within_the_window_is_one_chunk(model, shown):
 
 
 @torch.inference_mode()
-def test_a_probe_is_shown_the_end_that_a_window_holds(model, monkeypatch):
+def test_a_query_pass_is_shown_the_end_that_a_window_holds(model, monkeypatch):
     """Other layers see the whole prefix; masses have a place for every token of it."""
     seen = []
     weights = capture.attention_weights
@@ -63,11 +64,11 @@ def test_a_probe_is_shown_the_end_that_a_window_holds(model, monkeypatch):
     )
     prefix = prefill.prefill(model, torch.arange(TOKENS)[None], deepest=3)
     suffixes = [[5, 6, 7], [8, 9]]
-    together = prefill.probe_each(model, prefix, suffixes, {2: [0, 1], 3: [1]}, deepest=3)
+    together = query_passes(model, prefix, suffixes, {2: [0, 1], 3: [1]})
     assert seen == [WINDOW - 1 + 5, TOKENS + 5] * 2
     for suffix, masses in zip(suffixes, together, strict=True):
         assert masses.shape == (3, TOKENS)
         assert not masses[:2, : TOKENS + 1 - WINDOW].any()
         assert masses[:2, -1].all()
-        alone = prefill.probe_each(model, prefix, [suffix], {2: [0, 1], 3: [1]}, deepest=3)[0]
+        alone = query_passes(model, prefix, [suffix], {2: [0, 1], 3: [1]})[0]
         assert torch.allclose(masses, alone, atol=1e-5)

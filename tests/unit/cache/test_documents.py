@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qr_core import Document, InputError, QRScorer
+from qr_core.attention.loaded import facts_of
 from qr_core.attention.prefix import Prefix
 from qr_core.cache import folder as document_folder
 from qr_core.cache.documents import DocumentCache, Keys
@@ -67,16 +68,16 @@ def test_a_warm_document_is_not_run_again(counted):
     scorer = scorer_of()
     shapes = counted(scorer)
     first = scorer.rank(QUERY, DOCUMENTS)
-    probes = 2  # the query's and that of N/A
-    assert len(shapes) > probes
-    documents = sum(batch for batch, _ in shapes[:-probes])
+    passes = 2  # the query's and that of N/A
+    assert len(shapes) > passes
+    documents = sum(batch for batch, _ in shapes[:-passes])
     assert documents == len(DOCUMENTS)
     shapes.clear()
     again = scorer.rank("Another question?", [DOCUMENTS[2], DOCUMENTS[0]])  # another combination, order, query
-    assert len(shapes) == probes
+    assert len(shapes) == passes
     shapes.clear()
     scorer.rank(QUERY, [*DOCUMENTS, OTHER])
-    assert sum(batch for batch, _ in shapes[:-probes]) == 1
+    assert sum(batch for batch, _ in shapes[:-passes]) == 1
     assert in_order(scorer.rank(QUERY, DOCUMENTS)) == in_order(first)
     assert len(again) == 2
 
@@ -143,14 +144,11 @@ def test_weights_that_show_no_values_are_known_to_this_process_only(monkeypatch,
     def hidden(*_):
         raise NotImplementedError("meta tensor")
 
-    from qr_core.model import fingerprint as module
-
-    monkeypatch.setattr(module, "_known", type(module._known)())
+    facts_of(model).fingerprints.clear()
     monkeypatch.setattr(torch.Tensor, "reshape", hidden)
     first = fingerprint(model, scorer.reader.model.config, 2)
     monkeypatch.undo()
     assert not first[1]
-    monkeypatch.setattr(module, "_known", {model: {2: first}})
     scorer.rank(QUERY, DOCUMENTS)
     assert len(scorer.document_cache) == len(DOCUMENTS) + 1
     assert list((tmp_path / "cache").iterdir()) == []
@@ -387,7 +385,7 @@ def test_threads_share_a_cache(expected):
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert cache.bytes == sum(kept.bytes for kept in cache._kept.values()) <= cache.max_bytes
+    assert cache.bytes == sum(held.prefix.bytes for held in cache._store.values()) <= cache.max_bytes
 
 
 def test_a_cache_serves_several_models(expected):

@@ -20,11 +20,10 @@ from qr_core.attention.prefix import Prefix
 from qr_core.cache import reads as cache
 from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.chain import ChainOptions
-from qr_core.model import loading as models
+from qr_core.model import shared
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.ranking import survey
-from qr_core.reading import independent
-from qr_core.reading import reader as readers
+from qr_core.reading import independent, joint
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 HEADS = "2-1,4-3,3-5"
@@ -54,7 +53,7 @@ def fills(monkeypatch):
         read.append(input_ids.shape[-1])
         return prefill.prefill(model, input_ids, *args, **options)
 
-    monkeypatch.setattr(readers, "prefill", counted)
+    monkeypatch.setattr(joint, "prefill", counted)
     monkeypatch.setattr(independent, "prefill", counted)
     return read
 
@@ -332,7 +331,7 @@ def test_forgetting_a_model_drops_what_was_read_with_it(fills):
     own = make(cache_bytes=10**7)
     expected = own.rank(QUERY, DOCUMENTS)
     own.reader.model.forget()
-    assert not [shelf for owner, shelf in own.cache._shelves.items() if isinstance(owner, models.SharedModel)]
+    assert not [shelf for owner, shelf in own.cache._shelves.items() if isinstance(owner, shared.SharedModel)]
     assert own.rank(QUERY, DOCUMENTS) == expected
     assert len(fills) == 2
 

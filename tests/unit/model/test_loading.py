@@ -94,17 +94,16 @@ def test_keys_and_values_kept_in_a_quantised_cache():
     exact, small = tiny(folder), tiny(folder, quantized_cache=options)
     full = captured_masses(exact, QUERY, documents)[0]
     cache = ReadCache()
-    reader = small.reader
-    prompts = reader.build(QUERY, documents)
-    first = reader.read(*prompts, cache).raw
+    asked = small.prompt(QUERY, documents)
+    first = small.masses([asked], cache)[0].raw
     assert not torch.equal(full, first)
     assert float(torch.corrcoef(torch.stack([full.flatten(), first.flatten()]))[0, 1]) > 0.95
-    assert torch.equal(reader.read(*prompts, cache).raw, first)  # probes leave what is kept alone
-    kept = reader.model.at_depth(3).config, prompts[0].ids[: prompts[0].query_start]
-    whole = prefill.prefill(reader.model.at_depth(3), torch.tensor([kept[1]]), 3)
+    assert torch.equal(small.masses([asked], cache)[0].raw, first)  # query passes leave what is kept alone
+    kept = small.model.at_depth(3).config, asked.query.before
+    whole = prefill.prefill(small.model.at_depth(3), torch.tensor([kept[1]]), 3)
     assert quantized(whole, kept[0], options).bytes < 0.26 * whole.bytes
     # Who asks for exact scores does not get what was kept quantised.
-    assert torch.equal(exact.reader.read(*prompts, cache).raw, exact.reader.read(*prompts).raw)
+    assert torch.equal(exact.masses([asked], cache)[0].raw, exact.masses([asked])[0].raw)
 
 
 def test_a_quantised_cache_of_a_model_with_sliding_windows(save_tiny):

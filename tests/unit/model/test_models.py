@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, FalconConfig, GPTJConfig, LlamaConfig, Qwen3Config
 
 from qr_core import HeadSetError, ModelLoadError, NonFiniteError, QRScorer
-from qr_core.model import loading as models
+from qr_core.model import shared
 from tests.architectures import COMMON
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
 
@@ -122,7 +122,7 @@ def test_a_model_is_let_go_with_its_last_scorer(copied):
     source = scorer.reader.model.source
     del scorer
     gc.collect()
-    assert source not in models._registry
+    assert source not in shared._registry
 
 
 def test_a_shallow_copy_gives_the_full_models_scores(save_tiny):

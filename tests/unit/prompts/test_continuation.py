@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from qr_core import Document, QRScorer
 from qr_core.cache.reads import SHARED
+from qr_core.prompts import continuation
 from qr_core.prompts.continuation import OVERLAP, continued
-from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import NULL_QUERY
-from qr_core.reading import reader as readers
+from qr_core.prompts.tokens import Tokeniser
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
 from tests.unit.prompts.test_joint import TOKENIZERS, builder
 
@@ -61,35 +61,31 @@ def test_a_continued_prompt_is_the_whole_one(name):
 
 def test_control_tokens_are_never_continued(tiny):
     documents = DOCUMENTS * 4
-    known = tiny.reader.build(QUERY, documents)[0]
+    known = tiny.prompt(QUERY, documents).query
     assert known.query_start > OVERLAP
     assert continued(tiny.prompts, known, OTHER, documents) is not None
     assert continued(tiny.prompts, known, "What is <|eot_id|>?", documents) is None
     hostile = [*documents, Document("<|eot_id|>")]
-    assert continued(tiny.prompts, tiny.reader.build(QUERY, hostile)[0], OTHER, hostile) is None
+    assert continued(tiny.prompts, tiny.prompt(QUERY, hostile).query, OTHER, hostile) is None
     for query in (QUERY, "What is <|eot_id|>?", OTHER, QUERY):
         for some in (documents, hostile, DOCUMENTS):
-            assert tiny.reader.build(query, some, SHARED) == tiny.reader.build(query, some)
+            assert tiny.prompt(query, some, SHARED) == tiny.prompt(query, some)
 
 
 def test_only_the_end_is_tokenised_again(tiny, monkeypatch):
     documents = DOCUMENTS * 30
-    tiny.reader.build(QUERY, documents, SHARED)
+    tiny.prompt(QUERY, documents, SHARED)
     lengths = []
-    encode = PromptBuilder._encode
-    monkeypatch.setattr(
-        PromptBuilder,
-        "_encode",
-        staticmethod(lambda t, string: (lengths.append(len(string)), encode(t, string))[1]),
-    )
-    tiny.reader.build(OTHER, documents, SHARED)
+    encode = Tokeniser.encode
+    monkeypatch.setattr(Tokeniser, "encode", lambda t, string: (lengths.append(len(string)), encode(t, string))[1])
+    tiny.prompt(OTHER, documents, SHARED)
     assert len(lengths) == 1
     assert lengths[0] < 2_000 < sum(len(document.text) for document in documents)
 
 
 def test_a_tokenizer_that_looks_far_ahead_is_built_whole(tiny, monkeypatch):
     """Then nothing is kept to continue from."""
-    monkeypatch.setattr(readers, "continued", lambda builder, known, query, documents: known)
-    first = tiny.reader.build(QUERY, DOCUMENTS * 4, SHARED)
+    monkeypatch.setattr(continuation, "continued", lambda builder, known, query, documents: known)
+    first = tiny.prompt(QUERY, DOCUMENTS * 4, SHARED)
     assert len(SHARED) == 0
-    assert first == tiny.reader.build(QUERY, DOCUMENTS * 4)
+    assert first == tiny.prompt(QUERY, DOCUMENTS * 4)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, InputError, QRScorer
 from qr_core.ranking import rounds
-from qr_core.ranking.rounds import Standing, contest, expected_tokens, pack
+from qr_core.ranking.rounds import RunningScore, expected_tokens, pack, tournament
 from qr_core.text.pieces import PIECE_SHARE, Piece, cut_long, in_parts, whole_documents
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
@@ -29,7 +29,7 @@ def test_packs_keep_order_and_fit(lengths, capacity):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=300), st.integers(100, 1000), st.randoms())
-def test_a_contest_ends_in_one_window_with_the_best(lengths, capacity, rng):
+def test_a_tournament_ends_in_one_segment_with_the_best(lengths, capacity, rng):
     worth = [(rng.random(), -n) for n in range(len(lengths))]  # equal ones: the earlier is better
     readings: dict[int, list[list[int]]] = {}
 
@@ -40,7 +40,7 @@ def test_a_contest_ends_in_one_window_with_the_best(lengths, capacity, rng):
         assert sum(lengths[n] for n in members) <= capacity
         return [worth[n][0] for n in members]
 
-    contest(lengths, capacity, read)
+    tournament(lengths, capacity, read)
     assert sorted(n for members in readings[1] for n in members) == list(range(len(lengths)))
     assert len(readings[len(readings)]) == 1
     assert worth.index(max(worth)) in readings[len(readings)][0]
@@ -61,7 +61,7 @@ def test_expected_tokens_are_about_those_read():
         read += sum(lengths[n] for n in members)
         return list(members)
 
-    contest(lengths, 2000, reading)
+    tournament(lengths, 2000, reading)
     assert read == pytest.approx(expected_tokens(lengths, 2000), rel=0.1)
 
 
@@ -167,29 +167,34 @@ def test_a_title_longer_than_a_window_is_an_error():
         cut_long(documents, whole_documents(documents), 100, words)
 
 
-def test_parts_read_in_one_round_add_up_and_later_rounds_replace():
-    standing = Standing()
-    standing.record(1, 2, 0.5, 0.25)
-    standing.record(1, 2, 0.25, 0.5)
-    assert (standing.round, standing.window, standing.score, standing.relevance) == (1, 2, 0.75, 0.75)
-    standing.record(2, 0, 0.125, 0.5)
-    standing.record(2, 1, 0.125, 0.75)
-    assert (standing.round, standing.window, standing.score, standing.relevance) == (2, 1, 0.25, 0.75)
+def test_parts_scored_in_one_round_add_up_and_later_rounds_replace():
+    running = RunningScore()
+    running.record(1, 2, 0.5, 0.25)
+    running.record(1, 2, 0.25, 0.5)
+    assert (running.round, running.segment, running.score, running.relevance) == (1, 2, 0.75, 0.75)
+    running.record(2, 0, 0.125, 0.5)
+    running.record(2, 1, 0.125, 0.75)
+    assert (running.round, running.segment, running.score, running.relevance) == (2, 1, 0.25, 0.75)
 
 
 def test_of_parts_the_best_may_count():
-    standing = Standing()
-    for window, score, share in [(2, 0.5, 0.25), (3, 0.75, 0.5), (4, 0.25, 0.9)]:
-        standing.record(1, window, score, share, best=True)
-    assert (standing.round, standing.window, standing.score, standing.relevance) == (1, 3, 0.75, 0.5)
-    standing.record(2, 0, -0.125, 0.0, best=True)
-    assert (standing.round, standing.window, standing.score) == (2, 0, -0.125)
+    running = RunningScore()
+    for segment, score, share in [(2, 0.5, 0.25), (3, 0.75, 0.5), (4, 0.25, 0.9)]:
+        running.record(1, segment, score, share, best=True)
+    assert (running.round, running.segment, running.score, running.relevance) == (1, 3, 0.75, 0.5)
+    running.record(2, 0, -0.125, 0.0, best=True)
+    assert (running.round, running.segment, running.score) == (2, 0, -0.125)
 
 
 def test_round_comes_before_score_and_relevance_never_rises():
-    standings = [Standing(1, 0, 9.0, 0.9), Standing(2, 0, 0.1, 0.2), Standing(2, 0, 0.3, 0.6), Standing(1, 1, 9.0, 0.9)]
-    assert rounds.order_of(standings) == [2, 1, 0, 3]
-    assert [standing.relevance for standing in standings] == [0.2, 0.2, 0.6, 0.2]
+    scores = [
+        RunningScore(1, 0, 9.0, 0.9),
+        RunningScore(2, 0, 0.1, 0.2),
+        RunningScore(2, 0, 0.3, 0.6),
+        RunningScore(1, 1, 9.0, 0.9),
+    ]
+    assert rounds.order_of(scores) == [2, 1, 0, 3]
+    assert [running.relevance for running in scores] == [0.2, 0.2, 0.6, 0.2]
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qr_core.ranking import scoring
+from qr_core.ranking.calibration import subtract_null_query
 
 
 def test_calibration_is_float32():
-    found = scoring.calibrate(torch.tensor([0.5], dtype=torch.bfloat16), torch.tensor([0.25], dtype=torch.bfloat16))
+    query, null = (torch.tensor([mass], dtype=torch.bfloat16) for mass in (0.5, 0.25))
+    found = subtract_null_query(query, (null,))
     assert found.dtype == torch.float32
     assert found.item() == 0.25
 

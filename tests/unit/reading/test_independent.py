@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import ContextLengthError, Document, Example, HeadSet, HeadSetError, InputError, QRScorer, detect_heads
+from qr_core.cache import documents as documents_module
 from qr_core.cache.documents import DocumentCache
 from qr_core.prompts.independent import IndependentPromptBuilder
-from qr_core.reading import independent as independent_module
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 from tests.unit.prompts.test_joint import TOKENIZERS, controls, hostile, letters, spelled, template_of
 
@@ -110,7 +110,7 @@ def test_lone_surrogates_are_scored(tiny):
 
 
 def test_the_query_follows_the_longest_document(tiny):
-    asked, _ = tiny.reader.build(QUERY, [*DOCUMENTS, Document("one two " * 40)])
+    asked = tiny.prompt(QUERY, [*DOCUMENTS, Document("one two " * 40)]).query
     lengths = [end - start for start, end in asked.parts]
     positions = asked.positions()
     assert asked.query_position == asked.instruction + max(lengths) == positions[asked.query_start]
@@ -166,7 +166,7 @@ def test_the_layout_is_the_head_sets_unless_named(tmp_path):
     assert found.with_heads(heads, "same").layout == "independent"
 
 
-DEFAULT = independent_module.__file__.replace("reading/independent.py", "mini/model/qrhead_heads.json")
+DEFAULT = documents_module.__file__.replace("cache/documents.py", "mini/model/qrhead_heads.json")
 
 
 def test_options_are_checked(tmp_path):
@@ -183,9 +183,9 @@ def test_many_documents_take_few_positions():
     """Only instruction, longest document and query must fit the context; tokens in all have a bound of their own."""
     tiny = scorer_of()
     documents = [Document(f"Room {i} is cold and has a view of the yard.") for i in range(60)]
-    asked, null = tiny.reader.build(QUERY, documents)
-    tiny._context = max(asked.reach, null.reach)
-    assert tiny._context * 10 < len(asked.ids)
+    asked = tiny.prompt(QUERY, documents)
+    tiny._context = asked.reach
+    assert tiny._context * 10 < asked.tokens
     expected = tiny.rank(QUERY, documents)
     assert (expected.windows, expected.rounds) == (1, 1)
     context = tiny._context
@@ -199,7 +199,7 @@ def test_many_documents_take_few_positions():
 def test_a_document_over_the_context_is_cut():
     tiny = scorer_of()
     long = " ".join(f"Room {i} is cold and has a view of the yard." for i in range(60))
-    overhead = max(len(prompt.ids) for prompt in tiny.reader.build(QUERY, []))
+    overhead = tiny.prompt(QUERY, []).tokens
     tiny._context = overhead + 100
     ranking = tiny.rank(QUERY, [long, *DOCUMENTS])
     assert sorted(hit.index for hit in ranking) == [0, 1, 2, 3]
@@ -211,7 +211,7 @@ def test_a_document_over_the_context_is_cut():
 
 def test_progress_counts_every_token_once(tiny):
     documents = [*DOCUMENTS, Document("A new one that nobody has read.")]
-    length = tiny.reader.build(QUERY, documents)[0].query_start
+    length = tiny.prompt(QUERY, documents).query.query_start
     for told in ([], []):  # cold, then from the cache
         tiny.rank(QUERY, documents, progress=lambda *now, told=told: told.append(now))
         assert length - 20 <= told[-1][0] <= length
@@ -239,8 +239,8 @@ def test_unit_scores_add_the_passages_own(tiny):
 
 def test_rank_many_reads_documents_once(tiny, monkeypatch):
     joins = []
-    joined = independent_module.joined
-    monkeypatch.setattr(independent_module, "joined", lambda *args: joins.append(1) or joined(*args))
+    joined = documents_module.joined
+    monkeypatch.setattr(documents_module, "joined", lambda *args: joins.append(1) or joined(*args))
     jobs = [(query, DOCUMENTS) for query in (QUERY, "Who baked?", "Who built the bridge, and of what? " * 40)]
     together = tiny.rank_many(jobs)
     assert len(joins) == 1

@@ -1,0 +1,65 @@
+"""Fields: how an options class says what its options are, once for every place that offers them.
+
+Knows nothing of any option.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:  # `chain.ChainOptions` has the same fields and can be changed: checkers must not find these frozen
+    from dataclasses import dataclass as options_class
+else:
+    options_class = dataclass(frozen=True)
+
+
+Some = TypeVar("Some", bound="Options")
+
+
+def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 - as typer and argparse call it
+    """A field of an options class.
+
+    Parameters
+    ----------
+    help : str
+        What the command line and the adapters say of it.
+    more
+        For the places that offer it: `cli`, the type that the command line takes in place of the field's own, and
+        `parse`, from its value to the field's; `plain`, the type that adapters take; `flags`, its names on the command
+        line, where they are not the field's; `registry`, the place of the registry that its values are names in (see
+        `registry_at`); `panel`, its section of the help; `least` and `most`; `absent`, a mapping from a place (a
+        command, `cli` for all of them, `adapters`) to why it is not offered there.
+    """
+    return field(default=default, metadata={"help": help, **more})
+
+
+def option_type(owner: type, field: Field[Any], *names: str) -> Any:
+    """The type that the metadata of a field hold under the first of `names` that is there, by default its own."""
+    for name in names:
+        if name in field.metadata:
+            named = field.metadata[name]
+            return named | None if field.default is None else named
+    if isinstance(field.type, str):
+        return eval(field.type, vars(sys.modules[owner.__module__]))  # noqa: S307 - this package's own words
+    return field.type
+
+
+@options_class
+class Options:
+    """Options of one kind."""
+
+    def changed(self: Some, **changes: Any) -> Some:
+        """A copy with other values.
+
+        Raises
+        ------
+        TypeError
+            Naming an option that does not exist, and those that do.
+        """
+        known = [one.name for one in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"there is no option {name!r}: use some of {', '.join(known)}")
+        return replace(self, **changes)

@@ -1,0 +1,221 @@
+"""Tokens: text becomes token ids with their characters, and nothing that a caller wrote becomes a control token.
+
+A prompt's string is tokenised at once, as the model would see it. Where text of a document or query spells a control
+token, that string is tokenised again with control tokens switched off everywhere but in the template's own parts.
+
+Knows nothing of documents and queries: a text says which of its characters came from a caller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from qr_core.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string to tokenise.
+
+    Attributes
+    ----------
+    string : str
+    body : (int, int)
+        Everything but the template's prefix and suffix.
+    data : sequence of (int, int)
+        What came from the caller, ascending, without overlap.
+    """
+
+    string: str
+    body: tuple[int, int]
+    data: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids and where each stands in its string; int64, shape (tokens,)."""
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def moved(self, by: int) -> Tokens:
+        """The same tokens, as many characters further on."""
+        return Tokens(self.ids, self.starts + by, self.ends + by)
+
+
+class Tokeniser:
+    """One tokenizer's private copies: no truncation, no padding, raw offsets, and nobody else's settings.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer: spans need character offsets.
+    adds_bos : bool
+        Whether the ids that it puts before a text are wanted; they are `leading` then.
+
+    Raises
+    ------
+    ModelLoadError
+        When the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, adds_bos: bool) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ModelLoadError(
+                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: "
+                "convert it to a fast one (a tokenizer.json file) and save it in the model's folder"
+            )
+        spec = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+        self.leading = _leading_ids(spec) if adds_bos else []
+        self._whole = Tokenizer.from_str(json.dumps(spec | {"post_processor": None}))
+        controls = [token for token in spec["added_tokens"] if not _is_blank(token)]
+        bare = spec | {"post_processor": None, "added_tokens": [t for t in spec["added_tokens"] if _is_blank(t)]}
+        self._without_controls = Tokenizer.from_str(json.dumps(bare))
+        self._continuing = Tokenizer.from_str(json.dumps(_without_first_blank(bare)))
+        self._alone = Tokenizer.from_str(json.dumps(_without_any_blank(bare)))
+        self.control_ids = {token["id"] for token in controls}
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        self._unknown_id = -1 if unknown is None else int(unknown)
+
+    def encode(self, string: str) -> Tokens:
+        """As the model would see it, control tokens among them."""
+        return _encode(self._whole, string)
+
+    def count(self, piece: str) -> int:
+        """How many tokens a caller's text takes in a prompt, none of them a control token."""
+        ids = self._whole.encode(piece, add_special_tokens=False).ids
+        if self.control_ids.isdisjoint(ids):
+            return len(ids)
+        return len(self._spelled_out(_encode(self._continuing, piece), piece, 0).ids)
+
+    def encode_data(self, text: str) -> Tokens:
+        """Tokens of a caller's text that continues a prompt, none of them a control token."""
+        tokens = _encode(self._alone, text)
+        if self.control_ids.isdisjoint(tokens.ids.tolist()):
+            return tokens
+        return self._spelled_out(tokens, text, 0)
+
+    def offenders(self, tokens: Tokens, text: Text) -> NDArray[np.intp]:
+        """Indices of control tokens that touch a caller's text. An unknown character's token is none."""
+        candidates = np.flatnonzero(np.isin(tokens.ids, list(self.control_ids)))
+        begins, ends = np.array(text.data).T  # in ascending order, without overlap
+        nearest = np.minimum(np.searchsorted(ends, tokens.starts[candidates], side="right"), len(ends) - 1)
+        inside = (tokens.ends[candidates] > begins[nearest]) & (tokens.starts[candidates] < ends[nearest])
+        candidates = candidates[inside]
+        unknown = self._whole.id_to_token(self._unknown_id) if self._unknown_id >= 0 else None
+        keep = [
+            i
+            for i in candidates
+            if tokens.ids[i] != self._unknown_id or text.string[tokens.starts[i] : tokens.ends[i]] == unknown
+        ]
+        return np.asarray(keep, dtype=np.intp)
+
+    def encode_guarded(self, text: Text) -> Tokens:
+        """Tokenise with control tokens recognised in the template's prefix and suffix only.
+
+        The text between two control tokens is tokenised in one piece, as it is when the tokenizer splits at them.
+        """
+        begin, end = text.body
+        cuts = []  # (start, end, id) of the template's control tokens
+        for start, piece in ((0, text.string[:begin]), (end, text.string[end:])):
+            alone = _encode(self._whole, piece)
+            cuts += [
+                (start + int(alone.starts[i]), start + int(alone.ends[i]), int(alone.ids[i]))
+                for i in np.flatnonzero(np.isin(alone.ids, list(self.control_ids)))
+            ]
+        parts: list[Tokens] = []
+        place = 0
+        for start, stop, control in [*cuts, (len(text.string), len(text.string), -1)]:
+            tokenizer = self._continuing if place else self._without_controls
+            run = _encode(tokenizer, text.string[place:start])
+            parts.append(self._spelled_out(run, text.string, place))
+            if control >= 0:
+                parts.append(Tokens(np.array([control]), np.array([start]), np.array([stop])))
+            place = stop
+        return joined(parts)
+
+    def _spelled_out(self, run: Tokens, string: str, place: int) -> Tokens:
+        """`run` moved to `place`, with any control token its vocabulary still yields spelled by character."""
+        parts = []
+        for i, token in enumerate(run.ids):
+            start, end = int(run.starts[i]) + place, int(run.ends[i]) + place
+            if int(token) not in self.control_ids or int(token) == self._unknown_id:
+                parts.append(Tokens(run.ids[i : i + 1], np.array([start]), np.array([end])))
+                continue
+            for at in range(start, end):
+                one = _encode(self._continuing, string[at])
+                parts.append(Tokens(one.ids, one.starts * 0 + at, one.ends * 0 + at + 1))
+        return joined(parts)
+
+
+def _encode(tokenizer: Tokenizer, string: str) -> Tokens:
+    encoding = tokenizer.encode(string, add_special_tokens=False)
+    offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    return Tokens(np.asarray(encoding.ids, dtype=np.int64), offsets[:, 0], offsets[:, 1])
+
+
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """One run of tokens after the other."""
+    if not parts:
+        empty = np.zeros(0, dtype=np.int64)
+        return Tokens(empty, empty, empty)
+    return Tokens(
+        np.concatenate([p.ids for p in parts]),
+        np.concatenate([p.starts for p in parts]),
+        np.concatenate([p.ends for p in parts]),
+    )
+
+
+def _is_blank(token: Mapping[str, Any]) -> bool:
+    """Whether an added token is mere white space, such as runs of blanks or line breaks: text like any other."""
+    return not token["special"] and not token["content"].replace("\u2581", "").strip()
+
+
+def _without_first_blank(spec: Any) -> Any:
+    """A tokenizer's description for text that does not start the prompt: Metaspace adds no blank before it."""
+    if isinstance(spec, list):
+        return [_without_first_blank(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if spec.get("type") == "Metaspace" and spec.get("prepend_scheme") == "first":
+        return spec | {"prepend_scheme": "never"}
+    return {key: value if key == "model" else _without_first_blank(value) for key, value in spec.items()}
+
+
+def _without_any_blank(spec: Any) -> Any:
+    """A tokenizer's description for text that continues a prompt: nothing puts a blank before it."""
+    if isinstance(spec, list):
+        return [_without_any_blank(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    kind = spec.get("type")
+    if kind == "Prepend":
+        return {"type": "Sequence", "normalizers": []}
+    if kind == "Metaspace":
+        return spec | {"prepend_scheme": "never"}
+    if kind == "ByteLevel":
+        return spec | {"add_prefix_space": False}
+    return {key: value if key == "model" else _without_any_blank(value) for key, value in spec.items()}
+
+
+def _leading_ids(spec: Mapping[str, Any]) -> list[int]:
+    """The ids a tokenizer puts before a text of its own accord (begin of text, as a rule)."""
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    with_special = tokenizer.encode("a", add_special_tokens=True).ids
+    without = tokenizer.encode("a", add_special_tokens=False).ids
+    for lead in range(len(with_special) - len(without) + 1):
+        if with_special[lead : lead + len(without)] == without:
+            return list(with_special[:lead])
+    return []
