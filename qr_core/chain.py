@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 
+from qr_core.fields import option_type
 from qr_core.forks import after_fork
 from qr_core.mini import EMBEDDED_NAME
-from qr_core.options import ScorerOptions, option_type
+from qr_core.options import ScorerOptions
 from qr_core.registry import registry_at
 from qr_core.scorer import QRScorer
 from qr_core.text.chunking import TextFormat

@@ -15,6 +15,8 @@ else:
     options_class = dataclass(frozen=True)
 
 
+__all__ = ["Options", "option", "option_type", "options_class"]
+
 Some = TypeVar("Some", bound="Options")
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
-from qr_core.fields import Options, option, option_type, options_class
+from qr_core.fields import Options, option, options_class
 from qr_core.types import Layout, Order
+
+__all__ = ["Options", "PruneOptions", "ScorerOptions", "option", "option_type", "options_class"]
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ Knows nothing of prompts, documents, queries or scores: rows and keys are positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from qr_core.attention.loaded import facts_of
+from qr_core.attention.masks import near_mask, others_mask
 from qr_core.attention.sharding import own_heads, put_together, shards_of
 from qr_core.errors import NonFiniteError
 
@@ -247,33 +248,6 @@ def capture_mask(batch_size: int, q_length: int, kv_length: int, **options: Any)
         mask[:, :, own, :before] = alone[:, :, :rows, :before]
         mask[:, :, own, before + start : before + start + rows] = alone[:, :, :rows, before : before + rows]
         start += rows
-    return mask
-
-
-def near_mask(rows: Tensor, keys: Tensor, window: int) -> Tensor:
-    """The additive mask of a sliding window, between tokens at the positions `rows` and those at `keys`.
-
-    Returns
-    -------
-    Tensor
-        Float32, shape (1, 1, rows, keys).
-    """
-    back = rows[:, None] - keys[None, :]
-    mask = torch.zeros(back.shape, device=back.device)
-    return mask.masked_fill_((back < 0) | (back >= window), torch.finfo(torch.float32).min)[None, None]
-
-
-def others_mask(suffixes: Sequence[int], keys: int) -> Tensor:
-    """The additive mask that hides every suffix from the rows of the others; the last keys are theirs.
-
-    Returns
-    -------
-    Tensor
-        Float32, shape (rows, keys).
-    """
-    owner = torch.cat([torch.full((count,), number) for number, count in enumerate(suffixes)])
-    mask = torch.zeros(len(owner), keys)
-    mask[:, keys - len(owner) :].masked_fill_(owner[:, None] != owner[None, :], torch.finfo(torch.float32).min)
     return mask
 
 

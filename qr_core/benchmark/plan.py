@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from qr_core.errors import InputError
-from qr_core.options import ScorerOptions, option
+from qr_core.fields import option
+from qr_core.options import ScorerOptions
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig

@@ -106,7 +106,7 @@ class Loaded:
     def scorer(self, layout: Layout = "joint") -> QRScorer:
         """A new scorer that has encoded nothing."""
         base = self._base
-        options = completed(self._asked.changed(layout=layout, cache_bytes=NO_BOUND), base.heads)
+        options = self._asked.changed(layout=layout, cache_bytes=NO_BOUND).completed(base.heads)
         if layout == "independent":
             options = options.changed(max_prompt_tokens=NO_BOUND, document_cache=DocumentCache(NO_BOUND))
         return QRScorer(self.shared, base.tokenizer, base.heads, base.heads_name, options, base.template)
@@ -151,7 +151,7 @@ def _random(subject: Subject, asked: ScorerOptions) -> QRScorer:
         heads, name = _given(asked.heads, shape), str(asked.heads)
     source = ModelSource.of("random weights", asked.changed(dtype=dtype))
     tokenizer = QRScorer.from_pretrained(device="cpu").tokenizer
-    options = completed(asked.changed(layout="joint"), heads)
+    options = asked.changed(layout="joint").completed(heads)
     return QRScorer(RandomModel(source, config), tokenizer, heads, name, options, plain_template())
 
 

@@ -22,6 +22,7 @@ from qr_core.benchmark.subject import Loaded
 from qr_core.benchmark.task import Task
 from qr_core.errors import InputError
 from qr_core.ranking import scoring
+from qr_core.ranking.calibration import subtract_null_query
 from qr_core.registry import Registry
 from qr_core.scorer import QRScorer
 from qr_core.types import Layout, Ranking
@@ -192,7 +193,7 @@ def _published(case: Case, prompts: Any) -> Scores:
             every = torch.stack([layer[0].float().mean(dim=1)[:, : prefix.shape[1]] for layer in weights])
             masses.append(torch.cat([every[layer, chosen] for layer, chosen in heads.items()]).cpu())
     scorer = case.loaded.scorer()
-    mass = scoring.calibrate(masses[0], masses[1]) if scorer.calibrate else masses[0]
+    mass = subtract_null_query(masses[0], (masses[1],)) if scorer.calibrate else masses[0]
     return [float(s) for s in scoring.score_documents(mass.sum(dim=0), asked.document_spans, scorer.filter_tokens)]
 
 

@@ -139,7 +139,7 @@ def _run(
 def _record(options: Options) -> dict[str, Any]:
     """Everything but the input that decides the results."""
     scorer = options.make_scorer()
-    quantized = {"quantized cache": dict(scorer.quantized_cache)} if scorer.quantized_cache else {}
+    quantized = {"quantized cache": dict(kept)} if (kept := scorer.options.quantized_cache) else {}
     return {
         "version": __version__,
         "model": scorer.model_name,

@@ -14,8 +14,9 @@ from qr_core.cli.needles import NeedleOptions, generator_of
 from qr_core.detection.options import DetectionOptions
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError
+from qr_core.fields import option
 from qr_core.files.replace import writing
-from qr_core.options import ScorerOptions, option
+from qr_core.options import ScorerOptions
 from qr_core.parallel.pool import Workers
 
 if TYPE_CHECKING:

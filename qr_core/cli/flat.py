@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from qr_core.errors import InputError
-from qr_core.options import option_type
+from qr_core.fields import option_type
 from qr_core.registry import registry_at
 
 REGISTRY = "registry"

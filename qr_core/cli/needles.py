@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qr_core.options import ScorerOptions, option
+from qr_core.fields import option
+from qr_core.options import ScorerOptions
 
 if TYPE_CHECKING:
     from qr_core.detection.needles import Hidden

@@ -11,7 +11,8 @@ import typer
 from qr_core.cli.common import FormatOption, Query, err, print_json, print_text, progress, scorer_of
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError
-from qr_core.options import PruneOptions, ScorerOptions, option
+from qr_core.fields import option
+from qr_core.options import PruneOptions, ScorerOptions
 from qr_core.text.chunking import TextFormat
 
 if TYPE_CHECKING:

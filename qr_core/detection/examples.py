@@ -74,9 +74,8 @@ def usable(scorer: QRScorer, examples: Sequence[Example]) -> tuple[list[Example]
 
 def _too_long(scorer: QRScorer, example: Example) -> str | None:
     """By how much an example does not fit one prompt that every head sees whole, or None."""
-    windows = [scorer.reader.layers[layer].window for layer, _ in scorer.heads.pairs()]
+    windows = [scorer.reader.windows.get(layer) for layer, _ in scorer.heads.pairs()]
     reach = min((n for n in (scorer.context, *windows) if n is not None), default=None)
-    prompts = scorer.reader.build(example.query, example.documents)
-    excess = max(prompt.excess(scorer.limit, reach) for prompt in prompts)
+    excess = scorer.prompt(example.query, example.documents).overflow(scorer.limit, reach)
     most = min((n for n in (scorer.limit, reach) if n is not None), default=None)
     return f"it is {excess} tokens longer than {most}" if excess else None

@@ -12,7 +12,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from qr_core.attention.layers import windows_of
 from qr_core.detection.examples import Example
 from qr_core.errors import InputError
 from qr_core.files.workfolder import WorkFolder
@@ -88,7 +87,7 @@ def every_head(source: Source, max_layer: int | None) -> QRScorer:
         raise InputError(f"max_layer is {max_layer}, and the model has layers 0-{shape.layers - 1}")
     allowed = [pair for pair in shape.pairs() if max_layer is None or pair[0] <= max_layer]
     # A head in a sliding window sees the last documents only, and would be judged by where the gold ones stand.
-    near = windows_of(base.reader.layers)
+    near = base.reader.windows
     whole = [pair for pair in allowed if pair[0] not in near] or allowed
     return base.with_heads(base.heads.with_pairs(whole), "all", calibrate=True)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from qr_core.checks import check_whole_number
 from qr_core.errors import InputError
-from qr_core.options import ScorerOptions, option
+from qr_core.fields import option
+from qr_core.options import ScorerOptions
 
 if TYPE_CHECKING:
     from qr_core.heads.sets import HeadSet

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qr_core.errors import InputError
-from qr_core.options import ScorerOptions, option
+from qr_core.fields import option
+from qr_core.options import ScorerOptions
 from qr_core.types import Order
 
 CandidateOrder = Literal["given", "reversed", "shuffled"]

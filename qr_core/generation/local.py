@@ -10,8 +10,8 @@ import torch
 from qr_core.errors import ContextLengthError
 from qr_core.generation.generator import MAX_NEW_TOKENS
 from qr_core.model import loading as models
-from qr_core.model.shared import shared_model
 from qr_core.model.loading import ModelSource
+from qr_core.model.shared import shared_model
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template, chat_template
 

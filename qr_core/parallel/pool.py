@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qr_core.errors import InputError, QRHeadError, StoppedError, missing_extra, reason_of
-from qr_core.options import option
+from qr_core.fields import option
 
 Engine = Literal["local", "ray"]
 Function = Callable[[Any], Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
-from qr_core.options import option
+from qr_core.fields import option
 from qr_core.server.keys import ApiKeys
 from qr_core.types import Order
 

@@ -122,6 +122,21 @@ def test_one_document_is_a_joint_prompt_without_its_number(saved, family):
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ALLOWED)
+def test_queries_that_share_a_pass_are_those_alone(saved, family):
+    """Every mask, window and RoPE kind; queries of several lengths, none of which sees another."""
+    tiny = scorer_of(saved(family))
+    queries = (QUERY, "Who?", f"{QUERY} {QUERY}")
+    asked = [tiny.prompt(query, UNEQUAL) for query in queries]
+    together = tiny.masses(asked)
+    assert facts_of(tiny.model.at_depth(0)).packs_independent
+    for one, found in zip(asked, together, strict=True):
+        assert torch.allclose(found.raw, tiny.masses([one])[0].raw, rtol=0, atol=1e-6)
+        if family not in ("llama-dynamic-rope", "phi3-straddling"):  # there the longer of query and `N/A` decides
+            expected = eager_block_masses(eager_model(saved(family)), one.query)
+            assert torch.allclose(found.raw, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_wrong_position_is_noticed(saved, family, monkeypatch):
     """Of the query, and of documents one after the other instead of side by side."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import resource
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from qr_core import ContextLengthError, Document, QRScorer
-from qr_core.attention import capture, memory, prefill
+from qr_core.attention import capture, chunks, memory, prefill
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
 
@@ -69,7 +68,7 @@ def test_a_query_over_the_context(embedded):
     print(f"refused after {time.perf_counter() - clock:.2f} s: {caught.value}")
 
 
-def test_a_probe_in_blocks_reads_the_same(tiny, monkeypatch):
+def test_a_query_pass_in_blocks_reads_the_same(tiny, monkeypatch):
     whole, _ = captured_masses(tiny, "Who built the stone bridge across the Ellin? " * 8, DOCUMENTS)
     monkeypatch.setitem(capture.BLOCK_BYTES, "cpu", 1)
     blocks, _ = captured_masses(tiny, "Who built the stone bridge across the Ellin? " * 8, DOCUMENTS)
@@ -89,50 +88,58 @@ def test_prefill_in_chunks_keeps_the_same_keys(llama, monkeypatch):
     with torch.inference_mode():
         whole = prefill.prefill(model, ids, 1)
         monkeypatch.setattr(prefill, "chunk_rows", lambda *_: 448)
-        chunks = prefill.prefill(model, ids, 1)
+        pieces = prefill.prefill(model, ids, 1)
     # bfloat16 weights: the values agree to their own rounding (2**-8); test_families compares float32 to 1e-5
-    for one, other in zip((*whole.keys, *whole.values), (*chunks.keys, *chunks.values), strict=True):
+    for one, other in zip((*whole.keys, *whole.values), (*pieces.keys, *pieces.values), strict=True):
         assert torch.allclose(one.float(), other.float(), rtol=2**-6, atol=2**-6)
-    assert chunks.length == 3_000
-    assert chunks.bytes == whole.bytes
+    assert pieces.length == 3_000
+    assert pieces.bytes == whole.bytes
 
 
 def test_chunks_get_smaller_with_longer_prompts(llama):
-    rows = [prefill.chunk_rows(llama, tokens) for tokens in (1_000, 10_000, 100_000, 10**7)]
+    rows = [chunks.chunk_rows(llama, tokens) for tokens in (1_000, 10_000, 100_000, 10**7)]
     assert rows == sorted(rows, reverse=True)
     assert rows[0] >= 1_000
-    assert rows[2] * 100_000 * 4 <= prefill.CHUNK_BYTES["cpu"]
-    assert rows[3] == prefill.SMALLEST_CHUNK
+    assert rows[2] * 100_000 * 4 <= chunks.CHUNK_BYTES["cpu"]
+    assert rows[3] == chunks.SMALLEST_CHUNK
 
 
 def test_a_prompt_of_bounded_size_is_one_chunk_where_that_needs_no_mask(llama, monkeypatch):
-    assert prefill.chunk_rows(llama, 20_000, 1) == 20_000
-    assert prefill.chunk_rows(llama, 100_000, 1) == prefill.chunk_rows(llama, 100_000)
-    assert prefill.chunk_rows(llama, 20_000) < 20_000
+    assert chunks.chunk_rows(llama, 20_000, 1) == 20_000
+    assert chunks.chunk_rows(llama, 100_000, 1) == chunks.chunk_rows(llama, 100_000)
+    assert chunks.chunk_rows(llama, 20_000) < 20_000
     with monkeypatch.context() as eager:
         eager.setattr(llama.config, "_attn_implementation", "eager")
-        assert prefill.chunk_rows(llama, 20_000, 1) < 20_000
+        assert chunks.chunk_rows(llama, 20_000, 1) < 20_000
 
 
-def on_gpu(model, **more):
-    return SimpleNamespace(config=model.config, device=torch.device("cuda"), dtype=torch.bfloat16, **more)
+class OnGpu:
+    """What is asked of a model that stands on a GPU."""
+
+    device, dtype = torch.device("cuda"), torch.bfloat16
+
+    def __init__(self, model, **more):
+        self.config, self.hf_device_map = model.config, more
+
+    def modules(self):
+        return iter(())
 
 
 def test_a_prompt_is_one_chunk_where_a_gpu_has_room(llama, monkeypatch):
     """Keys and values of all layers count, and of several devices the fullest; shards of a model must agree."""
-    masked = prefill.chunk_rows(on_gpu(llama), 500_000)
+    masked = chunks.chunk_rows(OnGpu(llama), 500_000)
     free = {0: 80 * 2**30, 1: 80 * 2**30}
-    monkeypatch.setattr(prefill.memory, "free_bytes", lambda device: free[device.index or 0])
-    spread = on_gpu(llama, hf_device_map={"embed_tokens": 0, "layers.0": 0, "layers.1": "cuda:1", "norm": "cpu"})
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free[device.index or 0])
+    spread = OnGpu(llama, **{"embed_tokens": 0, "layers.0": 0, "layers.1": "cuda:1", "norm": "cpu"})
     assert masked < 500_000
-    assert prefill.chunk_rows(on_gpu(llama), 500_000, 1) == 500_000
-    assert prefill.chunk_rows(on_gpu(llama), 500_000, 100) == masked
-    assert prefill.chunk_rows(spread, 500_000, 1) == 500_000
+    assert chunks.chunk_rows(OnGpu(llama), 500_000, 1) == 500_000
+    assert chunks.chunk_rows(OnGpu(llama), 500_000, 100) == masked
+    assert chunks.chunk_rows(spread, 500_000, 1) == 500_000
     free[1] = 2**30
-    assert prefill.chunk_rows(spread, 500_000, 1) == masked
-    assert prefill.chunk_rows(on_gpu(llama), 500_000, 1) == 500_000
-    monkeypatch.setattr(prefill, "shards_of", lambda _: 2)
-    assert prefill.chunk_rows(on_gpu(llama), 500_000, 1) == masked
+    assert chunks.chunk_rows(spread, 500_000, 1) == masked
+    assert chunks.chunk_rows(OnGpu(llama), 500_000, 1) == 500_000
+    monkeypatch.setattr(chunks, "shards_of", lambda _: 2)
+    assert chunks.chunk_rows(OnGpu(llama), 500_000, 1) == masked
 
 
 def test_only_a_cuda_device_says_what_is_free(monkeypatch):
@@ -146,7 +153,7 @@ def test_only_a_cuda_device_says_what_is_free(monkeypatch):
 def test_sliding_layers_need_masks():
     config = MistralConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, sliding_window=64, vocab_size=99)
     model = MistralForCausalLM._from_config(config).model
-    assert prefill.chunk_rows(model, 20_000, 1) < 20_000
+    assert chunks.chunk_rows(model, 20_000, 1) < 20_000
 
 
 def test_control_strings_by_the_thousand_are_found_soon(tiny):
@@ -155,7 +162,7 @@ def test_control_strings_by_the_thousand_are_found_soon(tiny):
     clock = time.perf_counter()
     prompt = tiny.reader.prompts.build([QUERY], documents)[0]
     print(f"{len(prompt.ids)} tokens in {time.perf_counter() - clock:.2f} s")
-    assert not tiny.reader.prompts._control_ids & set(prompt.ids[1:])
+    assert not tiny.reader.prompts.tokens.control_ids & set(prompt.ids[1:])
 
 
 def test_one_empty_document(tiny):

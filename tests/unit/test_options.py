@@ -14,7 +14,7 @@ import qr_core
 from qr_core import InputError, QRScorer, ScorerOptions
 from qr_core.chain import ChainOptions
 from qr_core.cli.main import COMMANDS, app
-from qr_core.options import option_type
+from qr_core.fields import option_type
 from tests.helpers import GOLDEN
 
 OPTIONS = {one.name: one for one in fields(ScorerOptions)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qr_core.attention.layers import windows_of
 from qr_core.errors import InputError
 from qr_core.evaluation.options import EvaluationOptions
 from qr_core.evaluation.systems.entry import Entry, Ranker
@@ -76,7 +75,7 @@ def random_entries(options: EvaluationOptions) -> list[Entry]:
     """
     like = _qr(options)
     own, shape = like.heads.pairs(), like.heads.config
-    near = windows_of(like.reader.layers) if like.layout == "joint" else ()
+    near = like.reader.windows if like.layout == "joint" else ()
     out = {*own, *(pair for pair in shape.pairs() if pair[0] in near)}
     if shape.layers * shape.heads - len(out) < len(own):
         out = set(own)
@@ -135,7 +134,7 @@ def _about(scorer: QRScorer, order: str, segments: int | None = None) -> dict[st
         "filter_tokens": scorer.filter_tokens,
         "max_prompt_tokens": scorer.max_prompt_tokens,
         "passage_tokens": scorer.passage_tokens,
-        "quantized_cache": dict(scorer.quantized_cache) if scorer.quantized_cache else None,
+        "quantized_cache": dict(scorer.options.quantized_cache) if scorer.options.quantized_cache else None,
         "order": order,
         "segments": segments,
         "windows": segments,  # its former name, kept until 1.0

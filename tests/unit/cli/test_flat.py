@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from qr_core import InputError
 from qr_core.cli.flat import Command, Only, flat, listed, names_in
-from qr_core.options import option
+from qr_core.fields import option
 from qr_core.registry import Registry
 
 COLOURS: Registry[int] = Registry("colour")

@@ -58,7 +58,7 @@ def test_braces_and_control_strings_in_documents_stay_text(stub, endpoint):
     answer_question(endpoint(), FERRY, [0, 0, 0, 1], EXPECTED, 1, 9)
     assert str(FERRY.documents[3].text) in stub.messages[0]
     generator = LocalGenerator.from_pretrained(GOLDEN / "tiny-llama", device="cpu")
-    control = generator.prompts._control_ids
+    control = generator.prompts.tokens.control_ids
     seen = []
 
     class Spy:
