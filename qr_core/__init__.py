@@ -11,7 +11,7 @@ from qr_core.version import __version__
 if TYPE_CHECKING:
     from qr_core.bulk.run import rank_file
     from qr_core.cache.documents import DocumentCache
-    from qr_core.cache.reads import cache_partition
+    from qr_core.cache.partition import cache_partition
     from qr_core.detection.detect import Detection, detect_heads
     from qr_core.detection.examples import Example
     from qr_core.errors import (
@@ -89,7 +89,7 @@ __getattr__, __dir__ = exports(
         "ScorerOptions": "qr_core.options",
         "Span": "qr_core.types",
         "ask": "qr_core.generation",
-        "cache_partition": "qr_core.cache.reads",
+        "cache_partition": "qr_core.cache.partition",
         "detect_heads": "qr_core.detection.detect",
         "rank_file": "qr_core.bulk.run",
         "__version__": "qr_core.version",

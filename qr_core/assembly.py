@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qr_core.cache.documents import DocumentCache
+from qr_core.cache.documents import SHARED_DOCUMENTS, DocumentCache
 from qr_core.cache.reads import cache_of
 from qr_core.heads.resolve import resolve_for
 from qr_core.heads.sets import HeadSet
@@ -207,4 +207,8 @@ def _document_cache(options: ScorerOptions) -> DocumentCache | None:
     if options.layout != "independent":
         return None
     given = options.document_cache
-    return given if isinstance(given, DocumentCache) else DocumentCache(folder=given)
+    if isinstance(given, DocumentCache):
+        return given
+    if given is None and options.cache_bytes is None:
+        return SHARED_DOCUMENTS
+    return DocumentCache(folder=given) if options.cache_bytes is None else DocumentCache(options.cache_bytes, given)

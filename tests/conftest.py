@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
+from qr_core.cache.documents import SHARED_DOCUMENTS
 from qr_core.cache.reads import SHARED
 from qr_core.cli.main import main
 from qr_core.generation import EndpointGenerator
@@ -38,6 +39,7 @@ def pytest_collection_modifyitems(items):
 def _nothing_kept():
     """No test finds what another one read."""
     SHARED.clear()
+    SHARED_DOCUMENTS.clear()
 
 
 @pytest.fixture(scope="session")

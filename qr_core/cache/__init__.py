@@ -1,7 +1,7 @@
 """Cache: what was encoded, kept for the next query over the same documents.
 
-`reads` keeps whole prompts in memory, `documents` single documents for the independent layout, `folder` those on disk.
-All are bounded in bytes. `cache_partition` keeps the clients of a server apart.
+`reads` keeps whole prompts in memory, `documents` single documents for the independent layout (in a `store`), `folder`
+those on disk. All are bounded in bytes. `partition` keeps the clients of a server from finding each other's.
 """
 
 from typing import TYPE_CHECKING
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from qr_core.lazy import exports
 
 if TYPE_CHECKING:
-    from qr_core.cache.documents import DocumentCache
+    from qr_core.cache.documents import SHARED_DOCUMENTS, DocumentCache
     from qr_core.cache.folder import DocumentFolder
-    from qr_core.cache.reads import SHARED, ReadCache, cache_partition
+    from qr_core.cache.partition import cache_partition
+    from qr_core.cache.reads import SHARED, ReadCache
 
-__all__ = ["SHARED", "DocumentCache", "DocumentFolder", "ReadCache", "cache_partition"]
+__all__ = ["SHARED", "SHARED_DOCUMENTS", "DocumentCache", "DocumentFolder", "ReadCache", "cache_partition"]
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -22,6 +23,7 @@ __getattr__, __dir__ = exports(
         "DocumentFolder": "qr_core.cache.folder",
         "ReadCache": "qr_core.cache.reads",
         "SHARED": "qr_core.cache.reads",
-        "cache_partition": "qr_core.cache.reads",
+        "SHARED_DOCUMENTS": "qr_core.cache.documents",
+        "cache_partition": "qr_core.cache.partition",
     },
 )

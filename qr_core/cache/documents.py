@@ -43,7 +43,7 @@ class Keys:
     regime : hashable
         See `qr_core.attention.rope.regime`.
     partition : hashable
-        See `qr_core.cache.reads.cache_partition`; None is the one outside of any.
+        See `qr_core.cache.partition.cache_partition`; None is the one outside of any.
     """
 
     def __init__(
@@ -178,3 +178,6 @@ class DocumentCache:
 
 
 _caches = Instances(DocumentCache._forked)
+
+SHARED_DOCUMENTS = DocumentCache()
+"""The process's: every scorer's, unless it has its own or none."""

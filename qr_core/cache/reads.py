@@ -1,11 +1,11 @@
-"""Cache: what was read of documents, kept for the next query over them.
+"""Reads: what was encoded of documents, kept in memory for the next query over them.
 
 One cache serves the whole process unless a scorer has its own. It is bounded in bytes, drops the least recently used
 first, lives in memory only, and may be used from any thread. What is kept belongs to an owner (the weights it was
 computed with, or the tokenizer) and goes when its owner does. A hit needs an equal key, compared in full: a collision
 of hashes is no hit.
 
-Whoever shares a cache can tell by the time an answer takes what others have read. `cache_partition` keeps them apart.
+Whoever shares a cache can tell by the time an answer takes what others have had encoded. Partitions keep them apart.
 
 Knows nothing of models, prompts or tensors: what is kept is an object and its size.
 """
@@ -15,12 +15,11 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from qr_core.cache.partition import current_partition
 from qr_core.checks import check_whole_number
 from qr_core.forks import Instances
 from qr_core.model.shared import when_forgotten
@@ -31,38 +30,6 @@ SHARED_BYTES = 2**30
 """Bound of the process's cache."""
 CALL_BYTES = 2 * 2**30
 """Bound of the caches that live as long as one call, beside the largest thing in them."""
-
-_partition: ContextVar[Hashable] = ContextVar("qrhead_cache_partition", default=None)
-
-
-@contextmanager
-def cache_partition(name: Hashable) -> Iterator[None]:
-    """Let what is read in this block neither find nor leave anything in another partition of any cache.
-
-    For servers: one partition per client, so that no client learns by timing what another has read. The byte bound is
-    shared by all partitions. The block holds for its thread and task, and for what `arank` and `aprune` start in it.
-
-    Parameters
-    ----------
-    name : hashable
-        Equal names share a partition. None is the one outside of any block.
-
-    Examples
-    --------
-    >>> from qr_core import QRScorer, cache_partition
-    >>> with cache_partition("client-a"):
-    ...     best = QRScorer.from_pretrained().rank("When does the ferry leave?", ["The ferry leaves at noon."])[0]
-    """
-    token = _partition.set(name)
-    try:
-        yield
-    finally:
-        _partition.reset(token)
-
-
-def current_partition() -> Hashable:
-    """The partition of the running block; None outside of any."""
-    return _partition.get()
 
 
 @dataclass
@@ -122,7 +89,7 @@ class ReadCache:
 
     def get(self, owner: object, key: Hashable) -> Any:
         """What was put under `key` for `owner` in the present partition; None when it is not there."""
-        found = self._find(owner, (_partition.get(), key))
+        found = self._find(owner, (current_partition(), key))
         return None if found is None else found.value
 
     def put(self, owner: object, key: Hashable, value: Any, size: int) -> None:
@@ -133,7 +100,7 @@ class ReadCache:
         owner : object
             Can be weakly referenced; compared by identity.
         """
-        self._put(owner, (_partition.get(), key), value, size)
+        self._put(owner, (current_partition(), key), value, size)
 
     def drop(self, owner: object) -> None:
         """Let go of all that is kept of `owner`, in every partition."""
@@ -203,18 +170,6 @@ def cache_of(max_bytes: int | None) -> ReadCache | None:
     if max_bytes is None:
         return SHARED
     return ReadCache(max_bytes, spare_largest=False) if max_bytes else None
-
-
-def in_this_context(values: Iterator[T]) -> Iterator[T]:
-    """`values`, each made in the context, and so in the cache partition, in which this is called."""
-    context = copy_context()
-    ended = object()
-
-    def each() -> Iterator[T]:
-        while (value := context.run(next, values, ended)) is not ended:
-            yield cast(T, value)
-
-    return each()
 
 
 @when_forgotten

@@ -26,7 +26,8 @@ from qr_core.attention.prefill import prefill
 from qr_core.attention.prefix import Prefix, RoomyPrefix
 from qr_core.attention.query_pass import Placement
 from qr_core.cache.documents import DocumentCache, Keys
-from qr_core.cache.reads import ReadCache, current_partition, make_room
+from qr_core.cache.partition import current_partition
+from qr_core.cache.reads import ReadCache, make_room
 from qr_core.model.fingerprint import fingerprint
 from qr_core.model.shared import SharedModel
 from qr_core.model.verify_independent import check_independent

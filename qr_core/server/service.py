@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from qr_core.cache.reads import cache_partition
+from qr_core.cache.partition import cache_partition
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
 from qr_core.server.jobs import Job

@@ -32,6 +32,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "device_map": (["--device-map", "auto"], "auto"),
     "dtype": (["--dtype", "float16"], "float16"),
     "calibrate": (["--no-calibrate"], False),
+    "calibration": (["--calibration", "none"], "none"),
     "filter_tokens": (["--no-token-filter"], False),
     "max_prompt_tokens": (["--max-prompt-tokens", "7"], 7),
     "passage_tokens": (["--passage-tokens", "8"], 8),

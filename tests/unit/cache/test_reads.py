@@ -18,6 +18,7 @@ from qr_core import Document, InputError, QRScorer, cache_partition
 from qr_core.attention import prefill
 from qr_core.attention.prefix import Prefix
 from qr_core.cache import reads as cache
+from qr_core.cache.partition import current_partition
 from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.chain import ChainOptions
 from qr_core.model import shared
@@ -270,8 +271,8 @@ def test_partitions_end_with_their_block_and_nest():
     with cache_partition("a"):
         with cache_partition("b"), pytest.raises(ZeroDivisionError), cache_partition("c"):
             1 / 0  # noqa: B018
-        assert cache._partition.get() == "a"
-    assert cache._partition.get() is None
+        assert current_partition() == "a"
+    assert current_partition() is None
 
 
 def test_a_cache_of_ones_own_and_none(fills):
