@@ -211,4 +211,4 @@ def _document_cache(options: ScorerOptions) -> DocumentCache | None:
         return given
     if given is None and options.cache_bytes is None:
         return SHARED_DOCUMENTS
-    return DocumentCache(folder=given) if options.cache_bytes is None else DocumentCache(options.cache_bytes, given)
+    return DocumentCache(folder=given)

@@ -60,7 +60,7 @@ class ScorerOptions(Options):
         the head set's; heads found under the other one read less well.
     document_cache : DocumentCache, str or Path, optional
         With the independent layout: where documents' keys and values are kept, or a folder to keep them in beside
-        memory. By default 1 GiB of memory, shared by all scorers of the process.
+        memory. By default 1 GiB of memory, shared by all scorers of the process that say nothing of caches.
     revision : str, optional
         Branch, tag or commit on the hub.
     device : str or torch.device, optional
@@ -89,8 +89,8 @@ class ScorerOptions(Options):
         counts. By default as the head set says, for its layout.
     cache_bytes : int, optional
         What was encoded of documents is kept for the next query over them, in memory, on the model's device. By default
-        all scorers of the process share one cache of 1 GiB; with a number this one has caches of its own, each of at
-        most that many bytes, and with 0 nothing is kept from one call to the next. See `qr_core.cache`.
+        all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own of at most
+        that many bytes, and with 0 none. Documents of the independent layout are in `document_cache`.
     quantized_cache : mapping, optional
         Keep what was encoded of documents in transformers' `QuantizedCache`, made with these arguments:
         `{"backend": "fp8"}`, or `{"backend": "quanto", "nbits": 4}` where that package is installed. Less memory
