@@ -112,7 +112,7 @@ def test_hostile_text_leaves_the_other_documents_tokens_alone(name):
 
 
 def controls(made: PromptBuilder, ids) -> list[int]:
-    return [i for i in ids if i in made.tokens.control_ids and i != made._unknown_id]
+    return [i for i in ids if i in made.tokens.control_ids and i != made.tokens._unknown_id]
 
 
 hostile = st.text(max_size=30) | st.sampled_from(
