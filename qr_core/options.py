@@ -57,7 +57,7 @@ class ScorerOptions(Options):
     layout : str, optional
         `joint`: all documents share one prompt, each seeing those before it. `independent`: each is encoded on its own,
         so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). By default
-        the head set's; heads found under the other one read less well.
+        the head set's; heads found under the other one score less well.
     document_cache : DocumentCache, str or Path, optional
         With the independent layout: where documents' keys and values are kept, or a folder to keep them in beside
         memory. By default 1 GiB of memory, shared by all scorers of the process that say nothing of caches.

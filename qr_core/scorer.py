@@ -20,7 +20,7 @@ from qr_core.explain.explanation import MOST_DOCUMENTS, Explanation, explain
 from qr_core.options import PruneOptions
 from qr_core.prompts.prompt import Asked
 from qr_core.ranking.calibration import TokenMasses
-from qr_core.ranking.survey import Context, Progress, Result, survey_each
+from qr_core.ranking.survey import Progress, Result, SurveyInput, survey_each
 from qr_core.ranking.units import divide
 from qr_core.reading.protocol import Told
 from qr_core.text import pruning
@@ -80,7 +80,7 @@ class QRScorer(Assembly):
         cache: ReadCache | None,
         progress: Progress | None,
     ) -> Iterator[Result]:
-        context = Context(
+        given = SurveyInput(
             documents,
             self.parts(documents, pieces),
             units,
@@ -91,7 +91,7 @@ class QRScorer(Assembly):
             self.passage_tokens is not None,
             self.model_name,
         )
-        return survey_each(self, queries, context, cache, progress)
+        return survey_each(self, queries, given, cache, progress)
 
     # What callers want.
 

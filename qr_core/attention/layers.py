@@ -55,7 +55,7 @@ def layers_of(config: PreTrainedConfig) -> list[Layer]:
     if getattr(text, "keep_window_size", None) is not None:
         raise ModelLoadError(
             f"{type(config).__name__} chooses the keys of a token from all of a prompt, later ones too, "
-            "so a prefix cannot be read alone: not supported"
+            "so a prefix cannot be encoded alone: not supported"
         )
     named = getattr(text, "layer_types", None) or [None] * len(kinds)
     chunks = getattr(text, "attention_chunk_size", None) is not None

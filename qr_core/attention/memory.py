@@ -16,7 +16,7 @@ from qr_core.errors import MemoryLimitError
 T = TypeVar("T")
 
 SMALLER = 4
-"""So many times smaller are the pieces of the second try."""
+"""The pieces of the second try are this many times smaller."""
 _SAYINGS = ("out of memory", "can't allocate memory", "not enough memory")
 """What allocators say in a plain RuntimeError: those of CUDA and MPS, of Linux, and of Windows."""
 
@@ -83,6 +83,6 @@ def in_pieces(
         if not is_shortage(error):
             raise
         raise MemoryLimitError(
-            f"not enough memory, even when running {fewer} {what} at a time: set max_prompt_tokens to read in windows, "
-            "choose heads in lower layers, or load a smaller dtype"
+            f"not enough memory, even when running {fewer} {what} at a time: set max_prompt_tokens to score in "
+            "segments, choose heads in lower layers, or load a smaller dtype"
         ) from error.with_traceback(None)  # its frames hold what was made so far

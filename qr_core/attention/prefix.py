@@ -139,7 +139,7 @@ class _RoomLayer(DynamicLayer):
 class RoomyPrefix(Prefix):
     """A prefix of batch 1 with room behind it for a suffix; a pass with a longer one copies the prefix.
 
-    Probes write to that room: one at a time, as the model's lock has it.
+    Query passes write to that room: one at a time, as the model's lock has it.
 
     Attributes
     ----------

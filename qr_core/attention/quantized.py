@@ -1,7 +1,7 @@
-"""Quantised prefix: what was read of documents, kept in fewer bits by one of transformers' quantised caches.
+"""Quantised prefix: what was encoded of documents, kept in fewer bits by one of transformers' quantised caches.
 
-Documents are read in full precision; what is kept of them afterwards, for this and further queries, is quantised, and
-each layer is turned back when a query pass reaches it. Scores are no longer exact.
+Documents are encoded in full precision; what is kept of them afterwards, for this and further queries, is quantised,
+and each layer is turned back when a query pass reaches it. Scores are no longer exact.
 
 Knows nothing of how keys and values are quantised: that is transformers' own, or a package's that it calls.
 """

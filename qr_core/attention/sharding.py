@@ -32,7 +32,7 @@ def loading_options(size: int) -> dict[str, Any]:
     Raises
     ------
     ModelLoadError
-        When so many were not started, or transformers is too old.
+        When another number was started, or transformers is too old.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != size:

@@ -121,7 +121,7 @@ class DocumentFolder:
             )
 
     def get(self, key: str, like: Prefix, tokens: int) -> Prefix | None:
-        """The entry of `key`, if it is what it says and has the layers of `like` for so many tokens; else None."""
+        """The entry of `key`, if it is what it says and has the layers of `like` for that many tokens; else None."""
         path = self._path(key)
         try:
             with open(path, "rb", opener=_open_plain) as file:

@@ -38,11 +38,11 @@ class ModelSource:
     device_map : str or tuple of (module, device), optional
         Passed to transformers (needs accelerate), to spread one model over several devices, CPU and disk among them.
     tp_size : int, optional
-        Spread each layer over so many processes, started with torchrun; see `qr_core.attention.sharding`.
+        Spread each layer over this many processes, started with torchrun; see `qr_core.attention.sharding`.
     trust_remote_code : bool
         Whether code from the model's repository may run.
     allow_pickle : bool
-        Whether weights that are not safetensors may be read. Unpickling can run code from the file.
+        Whether weights that are not safetensors may be loaded. Unpickling can run code from the file.
     """
 
     name: str

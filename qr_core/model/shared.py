@@ -84,7 +84,7 @@ class SharedModel:
         return cast(PreTrainedModel, self._model)
 
     def forget(self) -> None:
-        """Let go of the weights, and of what was read with them; the next use loads them again."""
+        """Let go of the weights, and of what was encoded with them; the next use loads them again."""
         with self.lock:
             self._model = self._generator = None
             self._checked = False

@@ -37,7 +37,7 @@ ROUNDED_TOLERANCE = 0.1
 FORMULA_TOLERANCE = 0.003
 """Share of the attention that may lie elsewhere in a layer that got the same input, mean over rows and heads."""
 PACKED_TOLERANCE = 0.02
-"""The same where one pass reads several suffixes, weights not in float32."""
+"""The same where one pass runs several suffixes, weights not in float32."""
 
 _DISTANCES: ContextVar[dict[int, float] | None] = ContextVar("qrhead_self_check", default=None)
 
@@ -150,7 +150,7 @@ def _formula_distances(model: PreTrainedModel, ids: Tensor) -> dict[int, float]:
 
 @torch.inference_mode()
 def packs_queries(model: PreTrainedModel) -> bool:
-    """Whether one pass over several suffixes of a prefix reads what a pass over each alone does.
+    """Whether one pass over several suffixes of a prefix captures what a pass over each alone does.
 
     It does not where a model counts positions by itself, or lets one token's computation depend on its neighbours'.
     """

@@ -11,14 +11,14 @@ from qr_core.lazy import exports
 if TYPE_CHECKING:
     from qr_core.ranking.calibration import CALIBRATIONS, Calibration, TokenMasses
     from qr_core.ranking.scoring import score_documents
-    from qr_core.ranking.survey import Context, Result, survey_each
+    from qr_core.ranking.survey import Result, SurveyInput, survey_each
     from qr_core.ranking.units import divide
 
 __all__ = [
     "CALIBRATIONS",
     "Calibration",
-    "Context",
     "Result",
+    "SurveyInput",
     "TokenMasses",
     "divide",
     "score_documents",
@@ -31,8 +31,8 @@ __getattr__, __dir__ = exports(
         "CALIBRATIONS": "qr_core.ranking.calibration",
         "Calibration": "qr_core.ranking.calibration",
         "TokenMasses": "qr_core.ranking.calibration",
-        "Context": "qr_core.ranking.survey",
         "Result": "qr_core.ranking.survey",
+        "SurveyInput": "qr_core.ranking.survey",
         "divide": "qr_core.ranking.units",
         "score_documents": "qr_core.ranking.scoring",
         "survey_each": "qr_core.ranking.survey",

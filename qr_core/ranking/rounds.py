@@ -94,7 +94,7 @@ def _going_on(
     """The best piece of each segment, then the best of all that fit `room` tokens; never all there are.
 
     Windows of a round are about equally long, so their scores compare well enough to choose by, and what belongs
-    together is not torn apart by a quota for each segment.
+    together is not separated by a quota for each segment.
     """
     ranked = sorted(scores, key=lambda n: (-scores[n], n))
     first = [max(members, key=lambda n: (scores[n], -n)) for members in segments]

@@ -40,7 +40,7 @@ def score_documents(token_scores: Tensor, spans: Sequence[tuple[int, int]], filt
     Parameters
     ----------
     token_scores : Tensor
-        Shape (..., tokens). Sum the heads before to score as the published reranker does; keep them apart to score
+        Shape (..., tokens). Sum the heads before to score as the published reranker does; keep them to score
         each head on its own, as detection does. The two do not add up: the filter is a step function of its input.
     spans : sequence of (start, end)
         Half-open token positions of each document.

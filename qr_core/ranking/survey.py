@@ -1,4 +1,4 @@
-"""Survey: how every unit of a context scores, in one prompt or in as many segments and rounds as it takes.
+"""Survey: how every unit of some input scores, in one prompt or in as many segments and rounds as it takes.
 
 A unit is a span of a document: the whole of it to rank, smaller ones to prune. Pieces are what is encoded at once. How
 a prompt is built and what its tokens are paid are functions that the caller hands in; what rankings and pruned texts
@@ -57,8 +57,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Context:
-    """What is surveyed, and how.
+class SurveyInput:
+    """What is scored, and how.
 
     Attributes
     ----------
@@ -99,11 +99,11 @@ class Context:
 def survey_each(
     stages: Stages,
     queries: Sequence[str],
-    context: Context,
+    given: SurveyInput,
     cache: ReadCache | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """Survey one context for each query, in order; some queries share a pass before the first result is given.
+    """Score the same input for each query, in order; some queries share a pass before the first result is given.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def survey_each(
         As for `Reader.read_many`.
     """
     for start in range(0, len(queries), QUERIES_AT_ONCE):
-        surveys = [Survey(stages, one, context, cache, progress) for one in queries[start : start + QUERIES_AT_ONCE]]
+        surveys = [Survey(stages, one, given, cache, progress) for one in queries[start : start + QUERIES_AT_ONCE]]
         prompts = [survey.one_prompt() for survey in surveys]
         fitting = [survey for survey, asked in zip(surveys, prompts, strict=True) if asked is not None]
         found = stages.masses(
@@ -132,23 +132,23 @@ def survey_each(
 
 
 class Survey:
-    """One query over one context; parameters are those of `survey_each`."""
+    """One query over one input; parameters are those of `survey_each`."""
 
     def __init__(
         self,
         stages: Stages,
         query: str,
-        context: Context,
+        given: SurveyInput,
         cache: ReadCache | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.stages = stages
         self.query = query
-        self.context = context
+        self.given = given
         self.cache = cache
         self.progress = progress
-        self._pieces = context.pieces
-        self._scores = [RunningScore() for _ in context.units]
+        self._pieces = given.pieces
+        self._scores = [RunningScore() for _ in given.units]
         self._calibrated = stages.calibrate
         self._segments: list[int] = []  # per round
         self._encoded_tokens = 0
@@ -156,12 +156,12 @@ class Survey:
 
     def one_prompt(self) -> Asked | None:
         """The prompts over all pieces, if they fit; None without pieces."""
-        limit = self.context.limit
+        limit = self.given.limit
         characters = sum(piece.end - piece.start for piece in self._pieces)
         if not self._pieces or (limit is not None and characters > MOST_CHARACTERS * limit):
             return None
         asked = self._prompt(range(len(self._pieces)), self.cache)
-        if asked.overflow(limit, self.context.positions):
+        if asked.overflow(limit, self.given.positions):
             return None
         self._expected_tokens = asked.tokens
         return asked
@@ -191,7 +191,7 @@ class Survey:
     def _in_segments(self, pieces: Sequence[Piece], capacity: int) -> None:
         """Score segments of `capacity` tokens, or of fewer where one of them comes out too long."""
         while True:
-            self._pieces, lengths = cut_long(self.context.documents, pieces, capacity, self.stages.lengths)
+            self._pieces, lengths = cut_long(self.given.documents, pieces, capacity, self.stages.lengths)
             self._expected_tokens = rounds.expected_tokens(lengths, capacity)
             try:
                 rounds.tournament(lengths, capacity, self._score)
@@ -201,33 +201,33 @@ class Survey:
                 if capacity < SMALLEST_ROOM // 2:
                     raise ContextLengthError(
                         f"pieces of documents come out {overflow.tokens} tokens over the limit of "
-                        f"{self.context.limit}: raise max_prompt_tokens"
+                        f"{self.given.limit}: raise max_prompt_tokens"
                     ) from overflow
-                self._scores = [RunningScore() for _ in self.context.units]
+                self._scores = [RunningScore() for _ in self.given.units]
                 self._segments, self._encoded_tokens = [], 0
 
     def _room(self) -> int:
         """Tokens that the query leaves for documents."""
-        own, positions = self.context.limit, self.context.positions
+        own, positions = self.given.limit, self.given.positions
         overhead = self.stages.prompt(self.query, []).tokens
         limit = min((n for n in (own, positions) if n is not None), default=0)
         if limit - overhead < SMALLEST_ROOM:
             raise ContextLengthError(
                 f"the query and the prompt around it take {overhead} tokens, {overhead + SMALLEST_ROOM - limit} too "
-                f"many for {self.context.name} to look at documents as well (limit {limit}): shorten the query, or "
+                f"many for {self.given.name} to look at documents as well (limit {limit}): shorten the query, or "
                 "raise max_prompt_tokens where the model's context allows it"
             )
         longest = int((limit - overhead) / PIECE_SHARE)  # then no piece is more than a prompt has positions
         return longest if own is None else min(own - overhead, longest)
 
     def _prompt(self, members: Sequence[int], cache: ReadCache | None) -> Asked:
-        return self.stages.prompt(self.query, self.context.placed(members, self._pieces), cache)
+        return self.stages.prompt(self.query, self.given.placed(members, self._pieces), cache)
 
     def _score(self, stage: int, segment: int, members: Sequence[int]) -> list[float]:
         """Score one segment, note how its units do, and return its pieces' scores."""
         cache = self.cache if stage == 1 else None
         asked = self._prompt(members, cache)
-        if overflow := asked.overflow(self.context.limit, self.context.positions):
+        if overflow := asked.overflow(self.given.limit, self.given.positions):
             raise rounds.Overflow(overflow)
         return self._note(stage, segment, members, self.stages.masses([asked], cache, self.advance)[0])
 
@@ -238,8 +238,8 @@ class Survey:
         self._segments[stage - 1] += 1
 
         tokens = found.mass.sum(dim=0)
-        scores = scoring.score_documents(tokens, found.prompt.document_spans, self.context.filter_tokens).tolist()
-        backwards = self.context.order == "reversed"
+        scores = scoring.score_documents(tokens, found.prompt.document_spans, self.given.filter_tokens).tolist()
+        backwards = self.given.order == "reversed"
         if backwards:
             scores = scores[::-1]
         reached: list[int] = []
@@ -251,13 +251,13 @@ class Survey:
             unit_scores += self._unit_scores(tokens, found.prompt, at, self._pieces[number], inside, scores[place])
         shares = scoring.relevance(torch.tensor(unit_scores)).tolist()
         for unit, score, share in zip(reached, unit_scores, shares, strict=True):
-            self._scores[unit].record(stage, segment, score, share, self.context.best_part)
+            self._scores[unit].record(stage, segment, score, share, self.given.best_part)
         return scores
 
     def _units_in(self, piece: Piece) -> list[int]:
         """The units that share characters with `piece`, or cover it."""
         found = []
-        units = self.context.units
+        units = self.given.units
         first = bisect_left(units, (piece.document, piece.start), key=lambda unit: (unit.document, unit.end))
         for number in range(first, len(units)):
             unit = units[number]
@@ -275,10 +275,10 @@ class Survey:
         A part of a piece scores its own tokens' mass plus the piece's: heads often look at one word of the passage
         that answers, not at the sentence in it that does.
         """
-        units = [self.context.units[number] for number in inside]
+        units = [self.given.units[number] for number in inside]
         if len(units) == 1 and units[0].covers(piece):
             return [whole]
         clipped = [(max(u.start, piece.start) - piece.start, min(u.end, piece.end) - piece.start) for u in units]
         spans = prompt.part_spans(at, clipped)
-        own = scoring.score_parts(tokens, prompt.document_spans[at], spans, self.context.filter_tokens)
+        own = scoring.score_parts(tokens, prompt.document_spans[at], spans, self.given.filter_tokens)
         return [whole + float(score) for score in own]

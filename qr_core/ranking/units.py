@@ -1,4 +1,4 @@
-"""Units: what of a text or of documents is read together (pieces) and what is scored apart (units), for pruning.
+"""Units: what of a text or of documents is encoded together (pieces) and what has a score of its own (units).
 
 Joins the division of text to the survey's spans; knows nothing of models, nor of how much is kept.
 """
@@ -45,7 +45,7 @@ class Divided:
         return [Piece(number, part.start, part.end) for number, part in self.parts]
 
     def candidates(self, found: Result) -> list[Candidate]:
-        """The units with their standing in a survey, best first."""
+        """The units with their scores in a survey, best first."""
         ranked = []
         for place in found.order:
             (number, part), stood = self.parts[place], found.scores[place]
