@@ -172,7 +172,8 @@ class Ranking(Sequence[Hit]):
                 "score": h.score,
                 "relevance": h.relevance,
                 "round": h.round,
-                "window": h.segment,
+                "segment": h.segment,
+                "window": h.segment,  # its former name, kept until 1.0
             }
             for h in self.hits
         ]
@@ -181,7 +182,8 @@ class Ranking(Sequence[Hit]):
             "model": self.model,
             "heads": self.heads,
             "calibrated": self.calibrated,
-            "windows": self.segments,
+            "segments": self.segments,
+            "windows": self.segments,  # its former name, kept until 1.0
             "rounds": self.rounds,
             "layout": self.layout,
             "hits": hits,
@@ -269,6 +271,7 @@ class Pruned:
             "spans": [asdict(span) for span in self.spans],
             "kept_tokens": self.kept_tokens,
             "total_tokens": self.total_tokens,
-            "windows": self.segments,
+            "segments": self.segments,
+            "windows": self.segments,  # its former name, kept until 1.0
             "layout": self.layout,
         }

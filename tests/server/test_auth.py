@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from qr_core import InputError
+from qr_core import DocumentCache, InputError, QRScorer
 from qr_core.server import ApiKeys
 from qr_core.server.auth import Gate
 from qr_core.server.run import check_exposure
+from tests.server.child import TINY
 
 KEY, OTHER = "k-3f9a1c77", "k-00b1d2e3"
 BODY = {"query": "q", "documents": ["a lamp", "an oven"]}
@@ -73,6 +74,17 @@ def test_each_client_has_its_own_partition(serve, monkeypatch):
     assert entered == ["anna", "ben", "anna"]
 
 
+def test_clients_share_no_document_of_the_independent_layout(serve):
+    kept = DocumentCache()
+    scorer = QRScorer.from_pretrained(TINY[1], TINY[3], layout="independent", device="cpu", document_cache=kept)
+    server = serve(scorer, keys=ApiKeys([("anna", KEY), ("ben", OTHER)]))
+    counts = []
+    for key in (KEY, KEY, OTHER, OTHER):
+        assert server.post("/v1/rerank", BODY, headers={"authorization": key}).status_code == 200
+        counts.append(len(kept))
+    assert counts[0] == counts[1] < counts[2] == counts[3]
+
+
 def test_every_key_is_compared_whole(monkeypatch):
     from qr_core.server import keys as module
 
@@ -134,8 +146,6 @@ def test_other_machines_are_not_served_without_keys():
     ],
 )
 def test_bad_options_are_one_line(run, monkeypatch, options, words):
-    from tests.server.child import TINY
-
     monkeypatch.setattr("qr_core.server.logs.setup", lambda *_: None)
     status, out, err = run("serve", "--port", "0", *([] if "--model" in options else TINY), *options)
     assert (status, out) == (2, "")

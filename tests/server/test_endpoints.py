@@ -108,7 +108,7 @@ def test_segments_are_told(golden, tiny):
         texts = TEXTS * 6
         meta = server.post("/v1/rerank", {"query": QUERY, "documents": texts}).json()["meta"]
         ranking = short.rank(QUERY, texts)
-        assert (meta["segments"], meta["rounds"]) == (ranking.windows, ranking.rounds)
+        assert (meta["segments"], meta["rounds"]) == (ranking.segments, ranking.rounds)
         assert meta["windows"] == meta["segments"] > 1
 
 

@@ -108,8 +108,8 @@ async def _rerank(body: RerankRequest, ask: Asking, version: str) -> RerankRespo
         results=results,
         meta=Meta(
             api_version=ApiVersion(version=version),
-            segments=ranking.windows,
-            windows=ranking.windows,
+            segments=ranking.segments,
+            windows=ranking.segments,
             rounds=ranking.rounds,
         ),
         usage=Usage(total_tokens=ask.tokens),

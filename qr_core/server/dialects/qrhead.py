@@ -86,6 +86,6 @@ async def prune(body: PruneRequest, ask: Ask) -> PruneResponse:
         spans=[KeptSpan(**span) for span in pruned.to_dict()["spans"]],
         kept_tokens=pruned.kept_tokens,
         total_tokens=pruned.total_tokens,
-        segments=pruned.windows,
-        windows=pruned.windows,
+        segments=pruned.segments,
+        windows=pruned.segments,
     )
