@@ -1,30 +1,58 @@
 """Explanation: which words of each document drew the attention of which head.
 
-ranking -> the best documents that fit one prompt, scored together once more -> mass per head and word
+After the ranking, the best documents that fit one prompt are scored together once more, for the mass per head and word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qr_core.explain.words import WORD
+from qr_core.explain.words import masses_by_word
 from qr_core.heads.pairs import format_pairs
+from qr_core.ranking.stages import Stages
 from qr_core.types import Document, DocumentLike, Order, Ranking
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qr_core.ranking.calibration import TokenMasses
-    from qr_core.scorer import QRScorer
+    from qr_core.cache.reads import ReadCache
+    from qr_core.heads.sets import HeadSet
     from qr_core.text.pieces import Piece
 
 MOST_DOCUMENTS = 20
+
+
+class Scorer(Stages, Protocol):
+    """What an explanation asks of a scorer, beyond the stages; `QRScorer` is one."""
+
+    @property
+    def heads(self) -> HeadSet:
+        """The heads that score."""
+        ...
+
+    @property
+    def cache(self) -> ReadCache | None:
+        """Keeps encoded documents for the next query over them."""
+        ...
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of one prompt."""
+        ...
+
+    def rank(self, query: str, documents: Iterable[DocumentLike], *, order: Order = "given") -> Ranking:
+        """Score documents."""
+        ...
+
+    def parts(self, documents: Sequence[Document]) -> list[Piece]:
+        """What is encoded as one document each."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -119,7 +147,7 @@ class Explanation:
 
 
 def explain(
-    scorer: QRScorer,
+    scorer: Scorer,
     query: str,
     documents: Iterable[DocumentLike],
     *,
@@ -131,6 +159,7 @@ def explain(
     Parameters
     ----------
     scorer : QRScorer
+        Or anything that can do the same.
     query, documents, order
         As for `QRScorer.rank`.
     top_k : int
@@ -154,43 +183,25 @@ def explain(
         key=lambda piece: (hits[piece.document].index, piece.start),
         reverse=order == "reversed",
     )
-    read = scorer.token_masses(query, [piece.of(shown) for piece in placed], scorer.cache)
-    by_piece = {piece: _by_word(read, at, piece.of(shown).text) for at, piece in enumerate(placed)}
+    asked = scorer.prompt(query, [piece.of(shown) for piece in placed], scorer.cache)
+    masses = scorer.masses([asked], scorer.cache)[0]
+    by_piece = {piece: masses_by_word(masses, at, piece.of(shown).text) for at, piece in enumerate(placed)}
     found = []
     for place, hit in enumerate(hits[:fitting]):
         own = [piece for piece in pieces if piece.document == place]
         words = tuple((piece.start + a, piece.start + b) for piece in own for a, b in by_piece[piece][0])
-        masses = np.concatenate([by_piece[piece][1] for piece in own], axis=1)
+        by_word = np.concatenate([by_piece[piece][1] for piece in own], axis=1)
         before = np.stack([by_piece[piece][2] for piece in own]).sum(axis=0)
-        found.append(ExplainedDocument(hit.index, hit.document, hit.score, hit.relevance, words, masses, before))
+        found.append(ExplainedDocument(hit.index, hit.document, hit.score, hit.relevance, words, by_word, before))
     heads = [(layer, head) for layer, row in scorer.heads.by_layer().items() for head in row]
     return Explanation(ranking, tuple(heads), tuple(found))
 
 
-def _fitting(scorer: QRScorer, query: str, documents: list[Document], pieces: list[Piece]) -> int:
-    """How many of the first documents fit one prompt; at least one, which then fits or is refused when it is read."""
+def _fitting(scorer: Scorer, query: str, documents: list[Document], pieces: list[Piece]) -> int:
+    """How many of the first documents fit one prompt; at least one, which then fits or is refused when it is scored."""
     if scorer.limit is None:
         return len(documents)
     overhead = scorer.prompt(query, []).tokens
-    totals = np.cumsum(scorer.prompts.lengths([piece.of(documents) for piece in pieces])) + overhead
+    totals = np.cumsum(scorer.lengths([piece.of(documents) for piece in pieces])) + overhead
     first_over = int(np.searchsorted(totals, scorer.limit, side="right"))
     return max(1, pieces[first_over].document) if first_over < len(pieces) else len(documents)
-
-
-def _by_word(
-    read: TokenMasses, at: int, text: str
-) -> tuple[tuple[tuple[int, int], ...], NDArray[np.float32], NDArray[np.float32]]:
-    """Sum the masses of one document's tokens by word; tokens before the text are its number and title."""
-    first, last = read.prompt.document_spans[at]
-    mass = read.mass[:, first:last].numpy()
-    places = read.prompt.starts[first:last] - read.prompt.text_starts[at]
-    ends = read.prompt.ends[first:last] - read.prompt.text_starts[at]
-    words = tuple(match.span() for match in WORD.finditer(text))
-    masses = np.zeros((mass.shape[0], len(words)), dtype=np.float32)
-    before = mass[:, ends <= 0].sum(axis=1)
-    if words:
-        inside = np.flatnonzero(ends > 0)
-        # A token may begin with the blank before its word: it belongs to the first word that ends after its start.
-        owner = np.searchsorted(np.array([end for _, end in words]), places[inside], side="right")
-        np.add.at(masses.T, np.minimum(owner, len(words) - 1), mass[:, inside].T)
-    return words, masses, before.astype(np.float32)

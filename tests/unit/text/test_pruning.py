@@ -161,10 +161,10 @@ def test_reversed_documents_keep_their_spans(embedded):
         same = next(s for s in given.spans if (2 - s.index, s.start, s.end) == (span.index, span.start, span.end))
         assert span.score == pytest.approx(same.score, abs=1e-6)
     assert len(there.spans) == len(given.spans) == 6
-    windowed = QRScorer.from_pretrained(max_prompt_tokens=110)
+    small = QRScorer.from_pretrained(max_prompt_tokens=110)
     long = ["Nothing of note happened here that year. " * 8, *texts]
-    found = windowed.prune(query, long, top_k=1, order="reversed")
-    assert found.windows > 1
+    found = small.prune(query, long, top_k=1, order="reversed")
+    assert found.segments > 1
     assert found.text == "The boiler is in the cellar."
 
 
@@ -248,12 +248,12 @@ def test_least_relevance_and_least_number(embedded):
     assert embedded.prune(query, HANDBOOK, min_relevance=0.1, max_tokens=3, min_keep=1).kept_tokens <= 3
 
 
-def test_windows_prune_as_well():
+def test_several_segments_prune_as_well():
     scorer = QRScorer.from_pretrained(max_prompt_tokens=300)
     text = "\n\n".join(f"Room {i} has a view of the yard and a bed for {i} guests, no more." for i in range(60))
     text = text.replace("Room 41 has a view", "The bell tower was repaired in 1902. Room 41 has a view")
     pruned = scorer.prune("When was the bell tower repaired?", text, max_tokens=20)
-    assert pruned.windows > 3
+    assert pruned.segments > 3
     assert "The bell tower was repaired in 1902." in pruned.text
 
 
