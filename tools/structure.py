@@ -41,7 +41,8 @@ class Structure(NamedTuple):
         return {
             "modules": len(self.modules),
             f"files directly in {PACKAGE}/": len(self.flat),
-            "import levels": levels(self.modules),
+            "import levels of modules": levels(self.modules),
+            "import levels of packages": levels(self.packages),
             "upward imports": len(self.upward),
             "cycles between packages": len(cycles(self.packages)),
             "cycles between modules": len(cycles(self.modules)),
