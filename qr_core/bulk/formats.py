@@ -1,7 +1,7 @@
 """Bulk formats: rows of a part as the bytes of a Parquet file, of JSON lines, or of a TREC run.
 
-A row is `job` (position in the input), `line`, `id`, `hits` (best first), `calibrated`, `windows`, `rounds`, and
-`error`, which is null where `hits` is not.
+A row is `job` (position in the input), `line`, `id`, `hits` (best first), `calibrated`, `segments`, `rounds`, and
+`error`, which is null where `hits` is not. Until 1.0, `window` and `windows` stand beside `segment` and `segments`.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def _parquet(rows: Sequence[Row]) -> tuple[bytes, bytes]:
             ("score", pa.float64()),
             ("relevance", pa.float64()),
             ("round", pa.int64()),
+            ("segment", pa.int64()),
             ("window", pa.int64()),
         ]
     )
@@ -106,6 +107,7 @@ def _parquet(rows: Sequence[Row]) -> tuple[bytes, bytes]:
             ("id", pa.string()),
             ("hits", pa.list_(hit)),
             ("calibrated", pa.bool_()),
+            ("segments", pa.int64()),
             ("windows", pa.int64()),
             ("rounds", pa.int64()),
             ("error", pa.string()),

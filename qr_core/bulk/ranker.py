@@ -180,7 +180,15 @@ def _row(job: Job, result: Ranking | Exception | str) -> Row:
     row: dict[str, Any] = {"job": job.job, "line": job.line, "id": job.id}
     if not isinstance(result, Ranking):
         error = result if isinstance(result, str) else f"line {job.line}: {_told(result)}"
-        return {**row, "hits": None, "calibrated": None, "windows": None, "rounds": None, "error": error}
+        return {
+            **row,
+            "hits": None,
+            "calibrated": None,
+            "segments": None,
+            "windows": None,
+            "rounds": None,
+            "error": error,
+        }
     hits = [
         {
             "index": hit.index,
@@ -188,11 +196,13 @@ def _row(job: Job, result: Ranking | Exception | str) -> Row:
             "score": hit.score,
             "relevance": hit.relevance,
             "round": hit.round,
-            "window": hit.window,
+            "segment": hit.segment,
+            "window": hit.segment,  # its older name, until 1.0
         }
         for hit in result
     ]
-    about = {"calibrated": result.calibrated, "windows": result.windows, "rounds": result.rounds}
+    segments = {"segments": result.segments, "windows": result.segments}  # the second is the older name, until 1.0
+    about = {"calibrated": result.calibrated, **segments, "rounds": result.rounds}
     return {**row, "hits": hits, **about, "error": None}
 
 

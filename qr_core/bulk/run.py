@@ -139,7 +139,7 @@ def _run(
 def _record(options: Options) -> dict[str, Any]:
     """Everything but the input that decides the results."""
     scorer = options.make_scorer()
-    quantized = {"quantized cache": dict(kept)} if (kept := scorer.options.quantized_cache) else {}
+    seldom = {"calibration": scorer.options.calibration, "quantized cache": scorer.options.quantized_cache}
     return {
         "version": __version__,
         "model": scorer.model_name,
@@ -156,7 +156,7 @@ def _record(options: Options) -> dict[str, Any]:
         "order": options.order,
         "top k": options.top_k,
         "format": options.format,
-        **quantized,
+        **{name: value for name, value in seldom.items() if value is not None},
     }
 
 

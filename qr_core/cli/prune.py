@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -75,14 +75,15 @@ def prune(
 
     chosen = _chosen(pruning, file, input_format)
     text = read_source(file)
-    counted_with = None if tokenizer is None else load_tokenizer(ModelSource(tokenizer))
+    if tokenizer is not None:
+        chosen = chosen.changed(tokenizer=load_tokenizer(ModelSource(tokenizer)))
     made = scorer_of(scorer)
     with progress("encoding", tokens=True) as show:
-        pruned = made.prune(query, text, **chosen, tokenizer=counted_with, progress=show)
+        pruned = made.prune(query, text, options=chosen, progress=show)
     if format_ == "json":
         print_json(pruned.to_dict())
         return
-    segments = f" of {pruned.windows} segments" if pruned.windows > 1 else ""
+    segments = f" of {pruned.segments} segments" if pruned.segments > 1 else ""
     about = f"kept {pruned.kept_tokens} of {pruned.total_tokens} tokens in {len(pruned.spans)} parts{segments}"
     err.print(plain(f"{about}, model {pruned.model}, heads {pruned.heads}"), soft_wrap=True)
     print_text(pruned.text)
@@ -118,8 +119,9 @@ def ask(
             query,
             text,
             generator,
+            max_tokens=chosen.max_tokens,
             max_new_tokens=answering.max_new_tokens,
-            **chosen,
+            options=chosen,
             progress=show,
         )
     if format_ == "json":
@@ -130,14 +132,12 @@ def ask(
     print_text(found.text)
 
 
-def _chosen(pruning: PruneOptions, file: str, chosen: TextFormat | None) -> dict[str, Any]:
-    """Arguments of `QRScorer.prune`, checked before reading. A file's ending tells what its text is made of."""
+def _chosen(pruning: PruneOptions, file: str, text_format: TextFormat | None) -> PruneOptions:
+    """The options, checked before anything is read. A file's ending tells what its text is made of."""
     from qr_core.text.pruning import Budget
     from qr_core.text.units import UNITS
 
     Budget(pruning.max_tokens, pruning.top_k, pruning.min_relevance, pruning.min_keep)
-    given = {field.name: getattr(pruning, field.name) for field in fields(pruning)}
-    if chosen is None:
-        ending = Path(file.removesuffix(".gz")).suffix.lower()
-        chosen = UNITS[pruning.unit].text_format or ("markdown" if ending in (".md", ".markdown") else "text")
-    return {**given, "text_format": chosen}
+    ending = Path(file.removesuffix(".gz")).suffix.lower()
+    told = "markdown" if ending in (".md", ".markdown") else "text"
+    return pruning.changed(text_format=text_format or UNITS[pruning.unit].text_format or told)

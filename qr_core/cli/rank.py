@@ -39,7 +39,7 @@ def rank(
     if format_ == "json":
         print_json(ranking.to_dict())
     else:
-        segments = f" in {ranking.windows} segments" if ranking.windows > 1 else ""
+        segments = f" in {ranking.segments} segments" if ranking.segments > 1 else ""
         about = f"{len(documents)} documents{segments}, model {ranking.model}, heads {ranking.heads}"
         err.print(plain(about), soft_wrap=True)
         show_ranking(out, ranking)

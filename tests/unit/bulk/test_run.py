@@ -22,6 +22,8 @@ def test_every_job_once_as_rank_ranks_it(tmp_path, name):
     same(rows, jobs)
     assert (summary.jobs, summary.failed, summary.resumed) == (8, 0, 0)
     assert [row["id"] for row in rows] == [job["id"] for job in jobs]
+    assert (rows[0]["segments"], rows[0]["windows"]) == (1, 1)
+    assert all(hit["segment"] == hit["window"] == 0 for hit in rows[0]["hits"])
     ids = {hit["index"]: hit["id"] for hit in rows[0]["hits"]}
     assert ids == {0: "lamp", 1: None, 2: "7" if name == "parquet" else 7, 3: "lamp", 4: None}
 
