@@ -154,7 +154,7 @@ class _Steps:
             return Found(missing=str(error))
         finally:
             if entry.scorer is not None and entry.scorer.document_cache is not None:
-                entry.scorer.document_cache.clear()  # each scorer has its own: they would add up
+                entry.scorer.document_cache.clear()  # each system is timed with its own encoding
 
     def counted(self, entry: Entry, found: Found) -> dict[str, Any]:
         """Its measures and times, for its row."""

@@ -121,7 +121,7 @@ def test_texts_that_queries_share_are_counted_and_hashed_once(evaluated, tmp_pat
 
 
 def test_a_system_that_is_done_keeps_no_documents(run, tmp_path, monkeypatch):
-    """What one scorer encoded is let go before the next one encodes."""
+    """Documents encoded for one system are forgotten before the next one starts: its time includes its own encoding."""
     kept, dropped = [], DocumentCache.clear
 
     def clear(cache):
