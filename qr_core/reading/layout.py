@@ -52,6 +52,10 @@ class Begun:
     placement: Placement | None = None
     back: Tensor | None = None
 
+    def turned(self, mass: Tensor) -> Tensor:
+        """Mass of shape (heads, prefix tokens), with its tokens in the order of the prompt."""
+        return mass if self.back is None else mass[:, self.back]
+
 
 class PromptLayout(Protocol):
     """One way to lay documents out.

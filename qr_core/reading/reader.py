@@ -117,12 +117,15 @@ class AttentionReader:
             null = {suffix: self._reference(model, begun, suffix, cache) for suffix in sorted(references)}
             raw = self._passes(model, begun, [one.query.suffix for one in group])
         return [
-            Reading(own, tuple(null[prompt.suffix] for prompt in one.references), one.query)
+            Reading(begun.turned(own), tuple(begun.turned(null[prompt.suffix]) for prompt in one.references), one.query)
             for own, one in zip(raw, group, strict=True)
         ]
 
     def _reference(self, model: PreTrainedModel, begun: Begun, suffix: Suffix, cache: ReadCache | None) -> Tensor:
-        """What a content-free query pays; it comes again with every further query over the same documents."""
+        """What a content-free query pays; it comes again with every further query over the same documents.
+
+        Kept in the order of the prefix, which stays the same whatever order the caller has the documents in.
+        """
         key = (*begun.key, suffix, tuple(self._heads.items()))
         mass: Tensor | None = cache.get(self.model, key) if cache is not None else None
         if mass is None:
@@ -132,7 +135,7 @@ class AttentionReader:
         return mass
 
     def _passes(self, model: PreTrainedModel, begun: Begun, suffixes: Sequence[Suffix]) -> list[Tensor]:
-        """Raw mass of every selected head, float32, shape (heads, tokens before the query), on the CPU."""
+        """Raw mass of every selected head, float32, shape (heads, tokens of the prefix, in its order), on the CPU."""
         prefix, most = begun.prefix, 1
         if self.layout.packs(model):
             most = suffixes_at_once(model, prefix, sum(map(len, self._heads.values())), max(map(len, suffixes)))
@@ -143,5 +146,4 @@ class AttentionReader:
                 masses += query_passes(model, prefix, suffixes[start : start + at_once], self._heads, begun.placement)
             return masses
 
-        masses = memory.in_pieces(run, min(most, len(suffixes)), 1, f"queries over {prefix.length} tokens", make_room)
-        return masses if begun.back is None else [mass[:, begun.back] for mass in masses]
+        return memory.in_pieces(run, min(most, len(suffixes)), 1, f"queries over {prefix.length} tokens", make_room)

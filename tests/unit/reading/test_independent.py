@@ -118,6 +118,15 @@ def test_the_query_follows_the_longest_document(tiny):
     assert asked.reach == positions.max() + 1 < len(asked.ids)
 
 
+def test_order_does_not_matter_to_what_is_kept(embedded):
+    """The content-free query's mass is kept for the next call, which may have the documents in another order."""
+    assert embedded.calibrate
+    given_ = in_order(embedded.rank(QUERY, DOCUMENTS))
+    back = list(reversed(range(len(DOCUMENTS))))
+    turned = in_order(embedded.rank(QUERY, [DOCUMENTS[n] for n in back]))
+    assert turned == pytest.approx([given_[n] for n in back], abs=1e-5)
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_order_does_not_matter(tiny, data):
