@@ -40,7 +40,7 @@ def ask(
     documents: str | Iterable[DocumentLike],
     generator: Generator,
     *,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = MAX_TOKENS,
     max_new_tokens: int = MAX_NEW_TOKENS,
     tokenizer: CallersCount | None = None,
     **options: Any,
@@ -53,7 +53,7 @@ def ask(
     query, documents
         As for `QRScorer.prune`.
     generator : Generator
-    max_tokens : int
+    max_tokens : int or None
         Of the context that the generator reads, counted with `tokenizer`, or the generator's, or the scorer's.
     max_new_tokens : int
         Of the answer.
