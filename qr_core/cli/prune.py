@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from qr_core.generation import Generator
     from qr_core.scorer import QRScorer
 
+CONTEXT_TOKENS = 2048
+"""Most tokens of the text that a generator is given, unless the command says otherwise."""
 File = Annotated[str, typer.Option("--file", help="A text file (also .gz), or - for standard input.")]
 InputFormat = Annotated[
     TextFormat | None,
@@ -94,7 +96,7 @@ def ask(
     file: File,
     *,
     answering: GeneratorOptions,
-    pruning: PruneOptions = PruneOptions(max_tokens=2048),  # noqa: B008 - it cannot change
+    pruning: PruneOptions = PruneOptions(max_tokens=CONTEXT_TOKENS),  # noqa: B008 - it cannot change
     scorer: ScorerOptions,
     input_format: InputFormat = None,
     format_: FormatOption = "table",
@@ -119,7 +121,7 @@ def ask(
             query,
             text,
             generator,
-            max_tokens=chosen.max_tokens,
+            max_tokens=chosen.max_tokens or CONTEXT_TOKENS,
             max_new_tokens=answering.max_new_tokens,
             options=chosen,
             progress=show,
