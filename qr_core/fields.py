@@ -5,9 +5,8 @@ Knows nothing of any option.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 if TYPE_CHECKING:  # `chain.ChainOptions` has the same fields and can be changed: checkers must not find these frozen
     from dataclasses import dataclass as options_class
@@ -43,9 +42,9 @@ def option_type(owner: type, field: Field[Any], *names: str) -> Any:
         if name in field.metadata:
             named = field.metadata[name]
             return named | None if field.default is None else named
-    if isinstance(field.type, str):
-        return eval(field.type, vars(sys.modules[owner.__module__]))  # noqa: S307 - this package's own words
-    return field.type
+    # Of this field alone: other fields' types may be known to a type checker only.
+    alone = type(owner.__name__, (), {"__annotations__": {field.name: field.type}, "__module__": owner.__module__})
+    return get_type_hints(alone, include_extras=True)[field.name]
 
 
 @options_class

@@ -62,7 +62,7 @@ BENIGN = {
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_benign_ids_equal_whole_string_tokenisation(name, kind, documents):
     made = builder(name, kind)
-    text = made._compose(QUERY, documents).string
+    text = made.compose(QUERY, documents).string
     assert list(made.build([QUERY], documents)[0].ids) == TOKENIZERS[name](text, add_special_tokens=True)["input_ids"]
 
 
@@ -71,7 +71,7 @@ def test_benign_ids_equal_whole_string_tokenisation(name, kind, documents):
 def test_spans_hold_every_character_of_their_documents_and_no_others(name, documents):
     """By the tokens' characters in the prompt; blanks at a border may belong to a token on either side."""
     made = builder(name)
-    text = made._compose(QUERY, documents)
+    text = made.compose(QUERY, documents)
     prompt = made.build([QUERY], documents)[0]
     for (first, last), (start, end) in zip(prompt.document_spans, text.documents, strict=True):
         covered = text.string[prompt.starts[first] : prompt.ends[last - 1]]
@@ -152,7 +152,7 @@ def test_other_documents_text_never_moves_a_span(name, quoted):
 
 
 def test_plain_prompt_reads_as_documented():
-    assert builder("gpt2", "plain")._compose("Who?", [Document("b", "A"), Document("c")]).string == (
+    assert builder("gpt2", "plain").compose("Who?", [Document("b", "A"), Document("c")]).string == (
         "Here are some paragraphs:\n\n[1] A\nb\n\n[2] c\n\nPlease find information that are relevant to the following "
         "query in the paragraphs above.\n\nQuery: Who?"
     )
@@ -209,7 +209,7 @@ def with_chat(kind: str):
 def test_chat_prompts_equal_the_template_applied_to_the_whole_message(kind):
     tokenizer = with_chat(kind)
     made = PromptBuilder(tokenizer, chat_template(tokenizer))
-    text = made._compose(QUERY, DOCUMENTS)
+    text = made.compose(QUERY, DOCUMENTS)
     message = text.string[text.body[0] : text.body[1]]
     whole = tokenizer.apply_chat_template(
         [{"role": "user", "content": message}],
@@ -247,7 +247,7 @@ def test_a_chat_message_keeps_its_blanks():
     """Templates trim a message; what the caller wrote inside it stays."""
     tokenizer = with_chat("gemma")
     made = PromptBuilder(tokenizer, chat_template(tokenizer))
-    assert "Query:   padded  <|im_end|>" in made._compose("  padded  ", [Document("x")]).string
+    assert "Query:   padded  <|im_end|>" in made.compose("  padded  ", [Document("x")]).string
 
 
 class Bad:
