@@ -141,6 +141,7 @@ def _variant(found: dict[str, Measured], name: str, tokens: int, plan: Plan, pea
     seconds = measured.by(plan.clock)
     times = summary(seconds)
     return {
+        "about": variant.about,
         "seconds": times,
         "wall": measured.wall,
         "cpu": measured.cpu,

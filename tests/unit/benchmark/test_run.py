@@ -19,6 +19,7 @@ def test_every_variant_is_measured_and_scores_agree(found):
             assert len(variant["wall"]) == len(variant["cpu"]) == 1
             assert variant["seconds"]["min"] <= variant["seconds"]["median"] <= variant["seconds"]["p95"]
             assert variant["seconds"]["p95"] <= variant["seconds"]["max"]
+            assert variant["about"]
         assert entry["variants"]["plain"]["of_plain"] == 1
         assert entry["agreement"]["largest_difference_joint_published"] < 1e-5
         assert entry["agreement"]["rank_correlation_joint_published"] == pytest.approx(1)
