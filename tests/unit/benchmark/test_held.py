@@ -28,8 +28,8 @@ def test_memory_counts_once_and_weights_do_not():
 def test_what_a_ranking_leaves_grows_with_the_documents(loaded):
     held = {}
     for layout in ("joint", "independent"):
-        for count in (2, 4):
+        for count in (10, 20):
             scorer, task = loaded.scorer(layout), task_of(count)
             scorer.rank(task.queries[0], task.documents)
             held[layout, count] = held_bytes(scorer.cache, scorer.document_cache)
-        assert 1.6 < held[layout, 4] / held[layout, 2] < 2.4
+        assert 1.6 < held[layout, 20] / held[layout, 10] < 2.4
