@@ -133,7 +133,8 @@ def capture_attention(
         if positions is not None:
             mask = near_mask(positions[keys - rows :][block], positions, capture.windows[layer]).to(query.device)
             if len(capture.suffixes) > 1:
-                mask = mask + others_mask(capture.suffixes, keys)[block].to(query.device)
+                own_keys = mask[..., keys - rows :]
+                own_keys += others_mask(capture.suffixes)[block].to(query.device)
         weights = attention_weights(query[:, :, block], key, mask, scaling, softcap, s_aux)
         if own is not None and capture.row_weights is not None:
             chosen = weights[:, own.to(weights.device)]

@@ -24,15 +24,14 @@ def near_mask(rows: Tensor, keys: Tensor, window: int) -> Tensor:
     return mask.masked_fill_((back < 0) | (back >= window), torch.finfo(torch.float32).min)[None, None]
 
 
-def others_mask(suffixes: Sequence[int], keys: int) -> Tensor:
-    """The additive mask that hides every suffix from the rows of the others; the last keys are theirs.
+def others_mask(suffixes: Sequence[int]) -> Tensor:
+    """The additive mask that hides every suffix from the rows of the others.
 
     Returns
     -------
     Tensor
-        Float32, shape (rows, keys).
+        Float32, shape (rows, rows): the suffixes' own keys, which come last.
     """
     owner = torch.cat([torch.full((count,), number) for number, count in enumerate(suffixes)])
-    mask = torch.zeros(len(owner), keys)
-    mask[:, keys - len(owner) :].masked_fill_(owner[:, None] != owner[None, :], torch.finfo(torch.float32).min)
-    return mask
+    mask = torch.zeros(len(owner), len(owner))
+    return mask.masked_fill_(owner[:, None] != owner[None, :], torch.finfo(torch.float32).min)
