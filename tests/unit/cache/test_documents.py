@@ -144,11 +144,13 @@ def test_weights_that_show_no_values_are_known_to_this_process_only(monkeypatch,
     def hidden(*_):
         raise NotImplementedError("meta tensor")
 
-    facts_of(model).fingerprints.clear()
+    facts = facts_of(model)
+    monkeypatch.setattr(facts, "fingerprints", {})
     monkeypatch.setattr(torch.Tensor, "reshape", hidden)
     first = fingerprint(model, scorer.reader.model.config, 2)
     monkeypatch.undo()
     assert not first[1]
+    monkeypatch.setattr(facts, "fingerprints", {2: first})
     scorer.rank(QUERY, DOCUMENTS)
     assert len(scorer.document_cache) == len(DOCUMENTS) + 1
     assert list((tmp_path / "cache").iterdir()) == []

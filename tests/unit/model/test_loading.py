@@ -24,9 +24,11 @@ from transformers.cache_utils import Fp8QuantizedLayer
 
 from qr_core import HeadSetError, InputError, ModelLoadError, NonFiniteError, QRScorer
 from qr_core.attention import prefill
+from qr_core.attention.loaded import facts_of
 from qr_core.attention.quantized import quantized
 from qr_core.cache.reads import ReadCache
 from qr_core.model import loading as models
+from qr_core.model import shared
 from tests.architectures import COMMON, FAMILIES
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, eager_masses, eager_model, in_order
 
@@ -69,7 +71,7 @@ def test_device_map(expected, where):
     for _ in range(2):
         assert in_order(scorer.rank(QUERY, DOCUMENTS)) == pytest.approx(expected, abs=1e-6)
     model = scorer.reader.model.at_depth(0)
-    assert prefill.offloaded(model) == ("" not in where)
+    assert facts_of(model).offloaded == ("" not in where)
     if "" not in where:  # the last layer read is back on disk too
         assert model.layers[3].self_attn.q_proj.weight.device.type == "meta"
 
@@ -229,8 +231,8 @@ def test_the_revision_reaches_every_part(monkeypatch):
 
         return call
 
-    for kind in ("AutoConfig", "AutoTokenizer", "AutoModel"):
-        owner = getattr(models, kind)
+    for kind, module in {"AutoConfig": models, "AutoTokenizer": models, "AutoModel": shared}.items():
+        owner = getattr(module, kind)
         monkeypatch.setattr(owner, "from_pretrained", note(kind, owner.from_pretrained))
     tiny(GOLDEN / "tiny-llama", revision="abc123").rank(QUERY, DOCUMENTS)
     assert {kind for kind, _ in seen} == {"AutoConfig", "AutoTokenizer", "AutoModel"}

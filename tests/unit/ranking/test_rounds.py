@@ -242,16 +242,16 @@ def test_a_long_document_is_read_in_parts(tiny):
 
 
 def test_rank_many_reads_windows_once(monkeypatch):
-    from qr_core.reading import reader
+    from qr_core.reading import joint
 
     lengths = []
-    prefill = reader.prefill
+    prefill = joint.prefill
 
     def counted(model, input_ids, *args, **options):
         lengths.append(input_ids.shape[1])
         return prefill(model, input_ids, *args, **options)
 
-    monkeypatch.setattr(reader, "prefill", counted)
+    monkeypatch.setattr(joint, "prefill", counted)
     scorer = windowed(900)
     first, second = scorer.rank_many([(QUERY, MANY), ("Who built the bridge?", MANY)])
     assert (first.windows, first.rounds) == (2, 2)  # so that every later round is one window
