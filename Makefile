@@ -114,6 +114,7 @@ lowest:
 	build/lowest/bin/python -m pip install -qq --constraint constraints.txt --constraint constraints-lowest.txt \
 		--editable '.[test,langchain,llama-index]' langchain langchain-classic
 	build/lowest/bin/python -m pytest -W default tests/integrations/test_behaviours.py \
+		tests/integrations/test_behaviours_sharing.py \
 		tests/integrations/test_llama_index.py tests/integrations/test_langchain.py
 	rm -rf build/lowest
 

@@ -1,4 +1,4 @@
-"""Parts of real chains: passages and questions about an island, and MiniLM embeddings from a package."""
+"""Both frameworks in turn; parts of real chains: passages and questions about an island, MiniLM from a package."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ import pytest
 
 DATA = Path(__file__).parent / "data"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+pytest.register_assert_rewrite("tests.integrations.frameworks")
+
+
+@pytest.fixture(params=["langchain", "llama_index"])
+def framework(request):
+    """One framework after the other, imported only where a test asks for them."""
+    from tests.integrations.frameworks import LangChain, LlamaIndex
+
+    return {"langchain": LangChain, "llama_index": LlamaIndex}[request.param]()
 
 
 @pytest.fixture(scope="session")

@@ -1,112 +1,30 @@
-"""Fifteen behaviours that both adapters share, on the frameworks' own objects with the embedded model."""
+"""Behaviours that both adapters share, on the frameworks' own objects with the embedded model.
+
+What goes in and comes out, options, long input and pruning; `test_behaviours_sharing.py` has those of many callers and
+of copies. The numbers run through both files.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import math
-import pickle
 import subprocess
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from langchain_core.documents import Document
 from langchain_qrhead import QRHeadCompressor
-from llama_index.core.schema import ImageNode, MetadataMode, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.postprocessor.qrhead import QRHeadRerank
 from pydantic import ValidationError
 
 from qr_core import InputError, QRScorer
-
-QUERY = "When was the lighthouse first lit?"
-TEXTS = [
-    "Every morning at five the baker lit the oven. The bread was ready at eight.",
-    "Ships wait outside the harbour for the tide.",
-    "The harbour is deep. The lighthouse was first lit in 1871. Its stairs are steep, and visitors rest halfway.",
-    "The bridge has six arches. Cattle cross it in spring.",
-]
-
-
-@dataclass
-class Out:
-    """What came out, the same for both frameworks."""
-
-    id: str
-    text: str
-    score: float
-    metadata: dict = field(default_factory=dict)
-
-
-class LangChain:
-    name = "langchain"
-    make = QRHeadCompressor
-
-    class Sub(Document):
-        colour: str = "blue"
-
-    def given(self, texts=TEXTS, ids=None):
-        ids = ids or [f"d{i}" for i in range(len(texts))]
-        rows = zip(ids, texts, strict=True)
-        return [self.Sub(page_content=t, id=i, metadata={"page": n, "nested": [n]}) for n, (i, t) in enumerate(rows)]
-
-    def run(self, adapter, given, query=QUERY):
-        return [self.out(d) for d in adapter.compress_documents(given, query)]
-
-    async def arun(self, adapter, given, query=QUERY):
-        return [self.out(d) for d in await adapter.acompress_documents(given, query)]
-
-    def out(self, document):
-        assert type(document) is self.Sub
-        assert document.colour == "blue"
-        return Out(document.id, document.page_content, document.metadata["relevance_score"], document.metadata)
-
-
-class LlamaIndex:
-    name = "llama_index"
-    make = QRHeadRerank
-
-    class Sub(TextNode):
-        colour: str = "blue"
-
-    def given(self, texts=TEXTS, ids=None):
-        ids = ids or [f"d{i}" for i in range(len(texts))]
-        nodes = []
-        for n, (i, t) in enumerate(zip(ids, texts, strict=True)):
-            metadata = {"page": n, "nested": [n]}
-            node = self.Sub(text=t, id_=i, metadata=metadata, excluded_embed_metadata_keys=list(metadata))
-            node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="book")
-            nodes.append(NodeWithScore(node=node, score=1.0 - n / 10))
-        return nodes
-
-    def run(self, adapter, given, query=QUERY):
-        return [self.out(n) for n in adapter.postprocess_nodes(given, query_str=query)]
-
-    async def arun(self, adapter, given, query=QUERY):
-        return [self.out(n) for n in await adapter.apostprocess_nodes(given, query_str=query)]
-
-    def out(self, found):
-        assert type(found.node) is self.Sub
-        assert found.node.colour == "blue"
-        assert found.node.relationships[NodeRelationship.SOURCE].node_id == "book"
-        return Out(found.node.node_id, found.node.get_content(MetadataMode.NONE), found.score, found.node.metadata)
-
-
-@pytest.fixture(params=[LangChain(), LlamaIndex()], ids=lambda framework: framework.name)
-def framework(request):
-    return request.param
+from tests.integrations.frameworks import PRUNE, QUERY, TEXTS, LangChain, LlamaIndex
 
 
 def dumped(items) -> list[str]:
     return [item.model_dump_json() for item in items]
-
-
-PRUNE = {"prune": True, "prune_max_tokens": 40, "prune_min_relevance": 0.05}
 
 
 @pytest.mark.parametrize("options", [{}, PRUNE])
@@ -210,90 +128,6 @@ def test_8_a_missing_query_is_a_clear_error(framework):
         QRHeadRerank().postprocess_nodes(LlamaIndex().given())
 
 
-async def watched(work):
-    """Await `work`; returns what it returns and the longest that the loop was kept from a waiting timer, in seconds."""
-    largest, stop = 0.0, asyncio.Event()
-
-    async def watch():
-        nonlocal largest
-        while not stop.is_set():
-            clock = time.perf_counter()
-            await asyncio.sleep(0.001)
-            largest = max(largest, time.perf_counter() - clock - 0.001)
-
-    watcher = asyncio.create_task(watch())
-    found = await work
-    stop.set()
-    await watcher
-    return found, largest
-
-
-def test_10_async_leaves_the_loop_free(framework):
-    adapter = framework.make()
-    given = framework.given([f"{t} Variation {i}." for i in range(60) for t in TEXTS])
-    clock = time.perf_counter()
-    expected = framework.run(adapter, given)
-    took = time.perf_counter() - clock
-    found, stall = asyncio.run(watched(framework.arun(adapter, given)))
-    print(f"{framework.name}: {took:.2f} s of work, largest stall of the loop {stall * 1000:.0f} ms")
-    assert found == expected
-    assert asyncio.run(framework.arun(adapter, given)) == expected  # a second loop: nothing is bound to the first
-
-
-def test_11_many_callers_get_their_own_answers(framework):
-    adapter = framework.make()
-    jobs = [
-        (f"Where is the house of number {i}?", [f"House number {j} is in street {j * 7}." for j in range(i, i + 5)])
-        for i in range(25)
-    ]
-    expected = [framework.run(adapter, framework.given(texts), query) for query, texts in jobs]
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda job: framework.run(adapter, framework.given(job[1]), job[0]), jobs))
-    assert found == expected
-
-    async def fifty():
-        return await asyncio.gather(*(framework.arun(adapter, framework.given(d), query) for query, d in jobs * 2))
-
-    found, stall = asyncio.run(watched(fifty()))
-    print(f"{framework.name}: fifty tasks, largest stall of the loop {stall * 1000:.0f} ms")
-    assert found == expected * 2
-
-
-def test_11_cancelling_leaves_the_scorer_usable(framework):
-    adapter = framework.make()
-    expected = framework.run(adapter, framework.given())
-
-    async def main():
-        tasks = [asyncio.create_task(framework.arun(adapter, framework.given(TEXTS * 20))) for _ in range(5)]
-        await asyncio.sleep(0.02)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return await framework.arun(adapter, framework.given())
-
-    assert asyncio.run(main()) == expected
-
-
-def test_12_one_model_for_both_frameworks():
-    compressor, rerank = QRHeadCompressor(), QRHeadRerank()
-    ours = {out.id: out.score for out in LangChain().run(compressor, LangChain().given())}
-    theirs = {out.id: out.score for out in LlamaIndex().run(rerank, LlamaIndex().given())}
-    assert ours == theirs
-    assert compressor.scorer.reader.model is rerank.scorer.reader.model
-    assert QRHeadCompressor()._scorer is None
-
-
-def test_12_many_threads_make_one_scorer(framework):
-    adapter = framework.make()
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(adapter.scorer)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({id(scorer) for scorer in found}) == 1
-
-
 def test_13_long_input_is_windowed_not_cut(framework):
     texts = [f"Room {i} has a bed for {i} guests. " * 8 for i in range(40)]
     texts[31] += "The lighthouse was first lit in 1871."
@@ -347,25 +181,6 @@ def test_earlier_scores_are_kept_on_request():
     found = QRHeadCompressor(keep_retrieval_score=True).compress_documents(given, QUERY)
     assert found[0].metadata["retrieval_score"] == 0.2
     assert "retrieval_score" not in QRHeadCompressor().compress_documents(given, QUERY)[0].metadata
-
-
-def test_15_pickle_and_copies(framework):
-    adapter = framework.make(top_n=2, score_threshold=0.01, heads="1-4,1-1")
-    expected = framework.run(adapter, framework.given())  # with its model loaded
-    raw = pickle.dumps(adapter)
-    assert len(raw) < 2000
-    for again in (pickle.loads(raw), copy.deepcopy(adapter), copy.copy(adapter)):  # noqa: S301 - our own bytes
-        assert type(again) is framework.make
-        assert framework.run(again, framework.given()) == expected
-    assert copy.deepcopy(adapter).scorer.reader.model is adapter.scorer.reader.model
-
-
-def test_15_llama_index_dictionaries():
-    adapter = QRHeadRerank(top_n=2, metadata_mode=MetadataMode.NONE, **PRUNE)
-    again = QRHeadRerank.from_dict(json.loads(json.dumps(adapter.to_dict())))
-    assert again.to_dict() == adapter.to_dict()
-    assert again.metadata_mode == MetadataMode.NONE
-    assert QRHeadRerank.from_json(adapter.to_json()).top_n == 2
 
 
 @pytest.mark.parametrize(
