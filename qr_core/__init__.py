@@ -11,7 +11,6 @@ from qr_core.version import __version__
 if TYPE_CHECKING:
     from qr_core.bulk.run import rank_file
     from qr_core.cache.documents import DocumentCache
-    from qr_core.cache.partition import cache_partition
     from qr_core.detection.detect import Detection, detect_heads
     from qr_core.detection.examples import Example
     from qr_core.errors import (
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from qr_core.generation import EndpointGenerator, Generator, LocalGenerator, ask
     from qr_core.heads.sets import HeadSet
     from qr_core.options import ScorerOptions
+    from qr_core.partition import cache_partition
     from qr_core.scorer import QRScorer
     from qr_core.types import Document, Hit, Pruned, Ranking, Span
 
@@ -89,7 +89,7 @@ __getattr__, __dir__ = exports(
         "ScorerOptions": "qr_core.options",
         "Span": "qr_core.types",
         "ask": "qr_core.generation",
-        "cache_partition": "qr_core.cache.partition",
+        "cache_partition": "qr_core.partition",
         "detect_heads": "qr_core.detection.detect",
         "rank_file": "qr_core.bulk.run",
         "__version__": "qr_core.version",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qr_core.cache.documents import SHARED_DOCUMENTS, DocumentCache
-from qr_core.cache.reads import cache_of
+from qr_core.cache.reads import ReadCache, cache_of
 from qr_core.heads.resolve import resolve_for
 from qr_core.heads.sets import HeadSet
 from qr_core.mini import EMBEDDED_NAME, embedded_model
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="Assembly")
 
+PROMPTS_PART = 8
+"""Of a scorer's own cache in the independent layout, documents take all but one part in so many."""
 CHANGEABLE = ("calibrate", "calibration", "filter_tokens", "max_prompt_tokens", "passage_tokens")
 """Options that a scorer of the same model and heads may have otherwise."""
 
@@ -58,8 +60,7 @@ class Assembly:
         self.model_name = EMBEDDED_NAME if options.model is None else str(options.model)
         self.layout: Layout = options.layout or "joint"
         self.calibration = CALIBRATIONS[(options.calibration or "null-query") if options.calibrate else "none"]
-        self.cache = cache_of(options.cache_bytes)
-        self.document_cache = _document_cache(options)
+        self.cache, self.document_cache = _caches(options)
         layout = layout_for(
             model.config, tokenizer, self.template, heads, options, self.document_cache, self.model_name
         )
@@ -202,13 +203,14 @@ class Assembly:
         return counter(None, self.tokenizer)(text)
 
 
-def _document_cache(options: ScorerOptions) -> DocumentCache | None:
-    """Where documents are kept, in the layout that encodes them one by one."""
+def _caches(options: ScorerOptions) -> tuple[ReadCache | None, DocumentCache | None]:
+    """Where prompts are kept, and where documents are, in the layout that encodes them one by one."""
+    given, most = options.document_cache, options.cache_bytes
     if options.layout != "independent":
-        return None
-    given = options.document_cache
+        return cache_of(most), None
     if isinstance(given, DocumentCache):
-        return given
-    if given is None and options.cache_bytes is None:
-        return SHARED_DOCUMENTS
-    return DocumentCache(folder=given)
+        return cache_of(most), given
+    if most is None:
+        return cache_of(None), SHARED_DOCUMENTS if given is None else DocumentCache(folder=given)
+    prompts = most // PROMPTS_PART  # what N/A is paid, which is little beside documents
+    return cache_of(prompts), DocumentCache(most - prompts, folder=given)

@@ -89,8 +89,9 @@ class ScorerOptions(Options):
         counts. By default as the head set says, for its layout.
     cache_bytes : int, optional
         What was encoded of documents is kept for the next query over them, in memory, on the model's device. By default
-        all scorers of the process share one cache of 1 GiB; with a number this one has a cache of its own of at most
-        that many bytes, and with 0 none. Documents of the independent layout are in `document_cache`.
+        all scorers of the process share one cache of 1 GiB, and another for documents of the independent layout. With a
+        number this one has caches of its own, together of at most that many bytes; with 0 it keeps nothing, but for
+        what it is given as `document_cache`.
     quantized_cache : mapping, optional
         Keep what was encoded of documents in transformers' `QuantizedCache`, made with these arguments:
         `{"backend": "fp8"}`, or `{"backend": "quanto", "nbits": 4}` where that package is installed. Less memory

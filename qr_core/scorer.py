@@ -13,11 +13,11 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from qr_core.assembly import Assembly
-from qr_core.cache.partition import in_this_context
 from qr_core.cache.reads import ReadCache
 from qr_core.checks import check_one_of, check_whole_number, checked_jobs, checked_query
 from qr_core.explain.explanation import MOST_DOCUMENTS, Explanation, explain
 from qr_core.options import PruneOptions
+from qr_core.partition import in_this_context
 from qr_core.prompts.prompt import Asked
 from qr_core.ranking.calibration import TokenMasses
 from qr_core.ranking.survey import Progress, Result, SurveyInput, survey_each

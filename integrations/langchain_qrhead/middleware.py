@@ -5,21 +5,20 @@ The model sees the pruned copies; the agent's stored state keeps the originals. 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+import sys
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, cast
 
-from cachetools import LRUCache
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
 from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
 
 from qr_core import InputError
 from qr_core.chain import ChainOptions
+from qr_core.partition import Remembered
 
-_remembering = threading.Lock()  # calls may come from several threads; of the module, so that options pickle
-REMEMBERED = 256
-"""At most this many pruned texts are kept, so that a growing conversation is not pruned anew before each model call."""
+REMEMBERED_BYTES = 64 * 2**20
+"""Most that pruned texts and originals may take: a growing conversation is not pruned anew before each model call."""
 
 
 class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
@@ -50,7 +49,7 @@ class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
         self.max_tokens = max_tokens
         self.ellipsis = ellipsis
         self.options = ChainOptions(**options)
-        self._pruned: LRUCache[tuple[str, str], str] = LRUCache(REMEMBERED)
+        self._pruned: Remembered[str] = Remembered(REMEMBERED_BYTES, _bytes)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -94,14 +93,7 @@ class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
     def _text(self, query: str, text: str) -> str:
         if len(text.encode("utf-8", "replace")) <= self.max_tokens:  # no token is shorter than a byte
             return text
-        key = (query, text)
-        with _remembering:
-            known = self._pruned.get(key)
-        if known is None:
-            known = self._kept(query, text)
-            with _remembering:
-                self._pruned[key] = known
-        return known
+        return self._pruned.get((query, text), lambda: self._kept(query, text))
 
     def _kept(self, query: str, text: str) -> str:
         scorer = self.options.scorer
@@ -115,3 +107,7 @@ class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
             text_format=self.options.text_format,
             ellipsis=self.ellipsis,
         ).text
+
+
+def _bytes(asked: Hashable, kept: str) -> int:
+    return sum(map(sys.getsizeof, (*cast("tuple[str, str]", asked), kept)))

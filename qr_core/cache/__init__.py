@@ -1,7 +1,7 @@
 """Cache: what was encoded, kept for the next query over the same documents.
 
 `reads` keeps whole prompts in memory, `documents` single documents for the independent layout (in a `store`), `folder`
-those on disk. All are bounded in bytes. `partition` keeps the clients of a server from finding each other's.
+those on disk. All are bounded in bytes, and hold to partitions (`qr_core.partition`).
 """
 
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from qr_core.lazy import exports
 if TYPE_CHECKING:
     from qr_core.cache.documents import SHARED_DOCUMENTS, DocumentCache
     from qr_core.cache.folder import DocumentFolder
-    from qr_core.cache.partition import cache_partition
     from qr_core.cache.reads import SHARED, ReadCache
+    from qr_core.partition import cache_partition
 
 __all__ = ["SHARED", "SHARED_DOCUMENTS", "DocumentCache", "DocumentFolder", "ReadCache", "cache_partition"]
 
@@ -24,6 +24,6 @@ __getattr__, __dir__ = exports(
         "ReadCache": "qr_core.cache.reads",
         "SHARED": "qr_core.cache.reads",
         "SHARED_DOCUMENTS": "qr_core.cache.documents",
-        "cache_partition": "qr_core.cache.partition",
+        "cache_partition": "qr_core.partition",
     },
 )

@@ -22,7 +22,7 @@ from qr_core.attention.prefix import Prefix, RoomyPrefix, joined
 from qr_core.cache.folder import FOLDER_BYTES, DocumentFolder
 from qr_core.cache.store import Store
 from qr_core.checks import check_whole_number
-from qr_core.forks import Instances
+from qr_core.partition import PartitionedCache, current_partition
 
 KEPT_BYTES = 2**30
 KEY_VERSION = 1
@@ -42,15 +42,10 @@ class Keys:
         Token ids that every document follows.
     regime : hashable
         See `qr_core.attention.rope.regime`.
-    partition : hashable
-        See `qr_core.cache.partition.cache_partition`; None is the one outside of any.
     """
 
-    def __init__(
-        self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable, partition: Hashable = None
-    ) -> None:
+    def __init__(self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable) -> None:
         about = [KEY_VERSION, "independent", model, deepest, list(instruction), repr(regime)]
-        about += [] if partition is None else [repr(partition)]
         self._base = hashlib.sha256(json.dumps(about).encode())
 
     def of(self, ids: Sequence[int]) -> str:
@@ -60,7 +55,7 @@ class Keys:
         return digest.hexdigest()
 
 
-class DocumentCache:
+class DocumentCache(PartitionedCache):
     """Keeps documents' keys and values.
 
     Parameters
@@ -87,7 +82,7 @@ class DocumentCache:
         self.folder = None if folder is None else DocumentFolder(folder, folder_bytes)
         self._store = Store(max_bytes)
         self._lock = threading.Lock()
-        _caches.add(self)
+        super().__init__()
 
     @property
     def bytes(self) -> int:
@@ -107,26 +102,29 @@ class DocumentCache:
             Whether to look on disk too.
         """
         with self._lock:
-            found = {key: kept for key in wanted if (kept := self._store.find(key)) is not None}
+            found = {key: kept for key in wanted if (kept := self._store.find(self.own(key))) is not None}
         if self.folder is not None and shared:
             read = {}
             for key, tokens in wanted.items():
-                if key not in found and (entry := self.folder.get(key, like, tokens)) is not None:
+                if key not in found and (entry := self.folder.get(self.own(key), like, tokens)) is not None:
                     read[key] = entry
             self._keep(read)
             found |= read
+        self.hits += len(found)
         return found
 
     def put(self, entries: Mapping[str, Prefix], shared: bool = True) -> None:
         """Keep `entries`; on disk too if they are `shared`."""
         self._keep(entries)
         if self.folder is not None and shared:
-            self.folder.put(entries)
+            self.folder.put({self.own(key): entry for key, entry in entries.items()})
 
     def joined(self, owner: Hashable, keys: Sequence[str]) -> RoomyPrefix | None:
         """What was joined for this owner of just these documents, if it is still there."""
         with self._lock:
-            return self._store.joined(owner, keys)
+            found = self._store.joined(owner, [self.own(key) for key in keys])
+        self.hits += found is not None
+        return found
 
     def join(
         self, owner: Hashable, lead: Prefix, keys: Sequence[str], states: Mapping[str, Prefix], room: int
@@ -147,10 +145,11 @@ class DocumentCache:
         tuple of (RoomyPrefix, bool)
             And whether it is kept.
         """
+        own = [self.own(key) for key in keys]
         prefix = joined([lead, *(states[key] for key in keys)], room)
         ends = list(accumulate((states[key].length for key in keys), initial=lead.length))
         with self._lock:
-            return prefix, self._store.add_joined(owner, keys, list(pairwise(ends)), prefix)
+            return prefix, self._store.add_joined(owner, own, list(pairwise(ends)), prefix)
 
     def part(self) -> None:
         """Keep every document on its own again."""
@@ -168,16 +167,19 @@ class DocumentCache:
     def _keep(self, entries: Mapping[str, Prefix]) -> None:
         with self._lock:
             for key, entry in entries.items():
-                self._store.add(key, entry)
+                self._store.add(self.own(key), entry)
 
-    def _forked(self) -> None:
-        """In a forked child: what another thread was changing may be half changed, and its lock is never given back."""
+    def own(self, key: Hashable) -> str:
+        """The key under which the running partition knows a document: 64 hexadecimal digits too, on disk as well."""
+        partition = current_partition()
+        return str(key) if partition is None else hashlib.sha256(f"{key} {partition!r}".encode()).hexdigest()
+
+    def after_fork(self) -> None:
+        """Keep what no other thread was changing."""
         if self._lock.locked():
             self._store = Store(self.max_bytes)
         self._lock = threading.Lock()
 
-
-_caches = Instances(DocumentCache._forked)
 
 SHARED_DOCUMENTS = DocumentCache()
 """The process's: every scorer's, unless it has its own or none."""

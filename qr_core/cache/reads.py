@@ -19,10 +19,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from qr_core.cache.partition import current_partition
 from qr_core.checks import check_whole_number
-from qr_core.forks import Instances
 from qr_core.model.shared import when_forgotten
+from qr_core.partition import PartitionedCache, living_caches
 
 T = TypeVar("T")
 
@@ -51,7 +50,7 @@ class _Shelf:
             self.bytes -= self.kept.pop(key).size
 
 
-class ReadCache:
+class ReadCache(PartitionedCache):
     """A bounded cache, least recently used out first, safe to share between threads.
 
     Parameters
@@ -70,10 +69,10 @@ class ReadCache:
         self.max_bytes = max_bytes
         self.spare_largest = spare_largest
         self.behind = behind
-        self._forked()
-        _all.add(self)
+        self.after_fork()
+        super().__init__()
 
-    def _forked(self) -> None:
+    def after_fork(self) -> None:
         """Start empty, with a lock that no other thread holds; also in a forked child, where one may have held it."""
         self._lock = threading.Lock()
         self._clock = 0
@@ -89,7 +88,8 @@ class ReadCache:
 
     def get(self, owner: object, key: Hashable) -> Any:
         """What was put under `key` for `owner` in the present partition; None when it is not there."""
-        found = self._find(owner, (current_partition(), key))
+        found = self._find(owner, self.own(key))
+        self.hits += found is not None
         return None if found is None else found.value
 
     def put(self, owner: object, key: Hashable, value: Any, size: int) -> None:
@@ -100,7 +100,7 @@ class ReadCache:
         owner : object
             Can be weakly referenced; compared by identity.
         """
-        self._put(owner, (current_partition(), key), value, size)
+        self._put(owner, self.own(key), value, size)
 
     def drop(self, owner: object) -> None:
         """Let go of all that is kept of `owner`, in every partition."""
@@ -152,8 +152,6 @@ class ReadCache:
         return max(kept.size for shelf in list(self._shelves.values()) for kept in shelf.kept.values())
 
 
-_all = Instances(ReadCache._forked)
-
 SHARED = ReadCache(SHARED_BYTES, spare_largest=False)
 """The process's cache: every scorer's, unless it has its own or none."""
 
@@ -175,11 +173,15 @@ def cache_of(max_bytes: int | None) -> ReadCache | None:
 @when_forgotten
 def forget(owner: object) -> None:
     """Drop what any cache keeps of `owner`."""
-    for cache in _all:
+    for cache in _all():
         cache.drop(owner)
 
 
 def make_room() -> None:
     """Empty every cache: memory is short."""
-    for cache in _all:
+    for cache in _all():
         cache.clear()
+
+
+def _all() -> list[ReadCache]:
+    return [cache for cache in living_caches() if isinstance(cache, ReadCache)]

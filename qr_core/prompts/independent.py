@@ -17,15 +17,16 @@ lay prompts out like this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qr_core.checks import encodable
+from qr_core.partition import Remembered
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.prompt import Prompt
 from qr_core.prompts.templates import Template
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-KNOWN_DOCUMENTS = 8192
+KNOWN_BYTES = 32 * 2**20
 KNOWN_CHARACTERS = 2000
-"""Documents whose tokens are remembered: at most this many, none with more characters than that."""
+"""Documents whose tokens are remembered: what they take at most, none with more characters than that."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class IndependentPromptBuilder(PromptBuilder):
         super().__init__(tokenizer, template)
         self._first = f"{template.prefix}{template.introduction}{template.separator}"
         self._first_tokens = self.tokens.encode(self._first)
-        self._known = lru_cache(KNOWN_DOCUMENTS)(self.tokens.encode_data)
+        self._known: Remembered[Tokens] = Remembered(KNOWN_BYTES, _bytes)
 
     def build(self, queries: Sequence[str], documents: Sequence[Document]) -> list[Prompt]:
         """One prompt per query over the same `documents`, in the order given; all share the tokens before the query.
@@ -134,7 +135,9 @@ class IndependentPromptBuilder(PromptBuilder):
     def _document(self, document: Document) -> tuple[str, Tokens]:
         """A document and its separator, as text and as tokens."""
         piece = f"{_heading(document)}{encodable(document.text)}{self.template.separator}"
-        return piece, self._known(piece) if len(piece) <= KNOWN_CHARACTERS else self.tokens.encode_data(piece)
+        if len(piece) > KNOWN_CHARACTERS:
+            return piece, self.tokens.encode_data(piece)
+        return piece, self._known.get(piece, lambda: self.tokens.encode_data(piece))
 
     def _query(self, query: str) -> Tokens:
         """Late instruction, query and the template's suffix; only the suffix may hold control tokens."""
@@ -145,6 +148,10 @@ class IndependentPromptBuilder(PromptBuilder):
         ask = f"{self.template.late_instruction}{self.template.separator}{self.template.query_label}"
         body = f"{ask} {encodable(query)}{suffix[:cut]}"
         return joined([self.tokens.encode_data(body), self.tokens.encode(suffix[cut:]).moved(len(body))])
+
+
+def _bytes(piece: Hashable, tokens: Tokens) -> int:
+    return sys.getsizeof(piece) + tokens.ids.nbytes + tokens.starts.nbytes + tokens.ends.nbytes
 
 
 def _heading(document: Document) -> str:

@@ -4,9 +4,10 @@
     documents   -> cache, or prefill in batches            > one prefix
     query, N/A  -> at the positions after the longest one /
 
-What a document's tokens look at, and so its keys and values, depends on the instruction and the document only. The
-cost grows linearly with the number of documents, and scores do not depend on their order. It is another score than
-that of the joint layout, where every document sees those before it.
+What a document's tokens look at, and so its keys and values, depends on the instruction and the document only: to the
+last bit, since the shape in which it is encoded does too. The cost grows linearly with the number of documents, and
+scores do not depend on their order. It is another score than that of the joint layout, where every document sees those
+before it.
 
 Knows nothing of heads' masses or of queries' passes.
 """
@@ -14,6 +15,7 @@ Knows nothing of heads' masses or of queries' passes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -26,9 +28,9 @@ from qr_core.attention.prefill import prefill
 from qr_core.attention.prefix import Prefix, RoomyPrefix
 from qr_core.attention.query_pass import Placement
 from qr_core.cache.documents import DocumentCache, Keys
-from qr_core.cache.partition import current_partition
 from qr_core.cache.reads import ReadCache, make_room
 from qr_core.model.fingerprint import fingerprint
+from qr_core.model.loading import context_length
 from qr_core.model.shared import SharedModel
 from qr_core.model.verify_independent import check_independent
 from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
@@ -44,10 +46,12 @@ TOTAL_TOKENS = 131_072
 """Most tokens of one prompt by default: positions do not limit how many documents stand side by side, memory does."""
 ROOM = 256
 """Tokens of a query (and what stands around it) for which documents are not copied again."""
-SHORTEST_SHARE = 0.75
-"""Documents of a batch have at least this share of its longest one's tokens; the rest is padding."""
+LARGEST_STEP = 64
+"""A document is padded to one of four lengths in each doubling, at most this far apart."""
 CPU_PART = 4
 """On a CPU a batch has a fourth of the rows that a chunk of a long prompt may have, which its caches hold better."""
+FIXED_ROWS = 2048
+"""Rows of every batch on other devices, filled with padding: there a row's last bits depend on how many there are."""
 
 States = dict[str, Prefix]
 """Keys and values of documents, by the document's key."""
@@ -86,6 +90,7 @@ class IndependentLayout:
     ) -> None:
         self.prompts = prompts
         self.documents = documents
+        self._positions = context_length(config)
         layers.check_chunks(layers.layers_of(config), deepest, name)
 
     def build(
@@ -118,7 +123,7 @@ class IndependentLayout:
         prompt = cast(IndependentPrompt, prompt)
         model = shared.at_depth(deepest)
         mark, lasting = fingerprint(model, shared.config, deepest)
-        keys = Keys(mark, deepest, prompt.ids[: prompt.instruction], regime, current_partition())
+        keys = Keys(mark, deepest, prompt.ids[: prompt.instruction], regime)
         order = _own_order(prompt)
         texts = {number: ids for number in order if (ids := prompt.part(number))}
         names = {number: keys.of(ids) for number, ids in texts.items()}
@@ -175,16 +180,22 @@ class IndependentLayout:
         if progress:
             progress(sum(len(texts[key]) for key in found))
         new: States = {}
-        for batch in _batches(model, instruction.length, missing):
-            new |= encode(model, instruction, {key: missing[key] for key in batch}, deepest)
+        most = None if self._positions is None else self._positions - instruction.length
+        for length, batch, rows in _batches(model, instruction.length, missing, most):
+            new |= encode(model, instruction, batch, length, rows, deepest)
             if progress:
-                progress(sum(len(missing[key]) for key in batch))
+                progress(sum(map(len, batch.values())))
         self.documents.put(new, lasting)
         return found | new
 
 
 def encode(
-    model: PreTrainedModel, instruction: Prefix, documents: Mapping[str, tuple[int, ...]], deepest: int
+    model: PreTrainedModel,
+    instruction: Prefix,
+    documents: Mapping[str, tuple[int, ...]],
+    length: int,
+    rows: int,
+    deepest: int,
 ) -> States:
     """Keys and values of documents in one batch, each after the `instruction` alone.
 
@@ -194,10 +205,12 @@ def encode(
     ----------
     documents : mapping of str to tuple of int
         Token ids, none empty.
+    length, rows : int
+        Shape of the batch.
     """
-    longest = max(len(ids) for ids in documents.values())
-    rows = [[*ids, *[0] * (longest - len(ids))] for ids in documents.values()]
-    states = prefill(model, torch.tensor(rows, device=model.device), deepest, after=instruction, make_room=make_room)
+    padded = [[*ids, *[0] * (length - len(ids))] for ids in documents.values()]
+    padded += [[0] * length] * (rows - len(padded))
+    states = prefill(model, torch.tensor(padded, device=model.device), deepest, after=instruction, make_room=make_room)
     return {
         key: Prefix(
             tuple(tensor[row : row + 1, :, : len(ids)].clone() for tensor in states.keys),
@@ -207,21 +220,30 @@ def encode(
     }
 
 
-def _batches(model: PreTrainedModel, instruction: int, documents: Mapping[str, tuple[int, ...]]) -> Iterator[list[str]]:
-    """Keys of documents of similar length, as many at a time as `chunk_rows` allows, longest first."""
-    batch: list[str] = []
-    longest = most = 0
-    for key in sorted(documents, key=lambda key: (-len(documents[key]), documents[key])):
-        length = len(documents[key])
-        if batch and (len(batch) == most or length < SHORTEST_SHARE * longest):
-            yield batch
-            batch = []
-        if not batch:
-            rows = chunk_rows(model, instruction + length) // (CPU_PART if model.device.type == "cpu" else 1)
-            longest, most = length, max(1, rows // length)
-        batch.append(key)
-    if batch:
-        yield batch
+def padded_length(length: int, most: int | None = None) -> int:
+    """Tokens of the row in which a document of `length` tokens is encoded, whatever stands beside it; up to `most`."""
+    step = min(max(1 << max((length - 1).bit_length() - 3, 0), 4), LARGEST_STEP)
+    padded = -(-length // step) * step
+    return padded if most is None else max(length, min(padded, most))
+
+
+def _batches(
+    model: PreTrainedModel, instruction: int, documents: Mapping[str, tuple[int, ...]], most: int | None
+) -> Iterator[tuple[int, dict[str, tuple[int, ...]], int]]:
+    """Length, documents and rows of each batch: documents of one padded length, the longest first."""
+
+    def shape(key: str) -> int:
+        return padded_length(len(documents[key]), most)
+
+    for length, group in groupby(sorted(documents, key=lambda key: (-shape(key), documents[key])), shape):
+        keys = list(group)
+        if model.device.type == "cpu":
+            at_once = max(1, chunk_rows(model, instruction + length) // CPU_PART // length)
+        else:
+            at_once = max(1, FIXED_ROWS // length)
+        for start in range(0, len(keys), at_once):
+            batch = {key: documents[key] for key in keys[start : start + at_once]}
+            yield length, batch, len(batch) if model.device.type == "cpu" else at_once
 
 
 def _own_order(prompt: IndependentPrompt) -> list[int]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from qr_core.cache.partition import cache_partition
 from qr_core.checks import checked_query
 from qr_core.errors import InputError
+from qr_core.partition import cache_partition
 from qr_core.server.jobs import Job
 from qr_core.server.logs import described, log, log_event
 from qr_core.server.metrics import Metrics

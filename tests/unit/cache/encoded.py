@@ -6,7 +6,7 @@ import torch
 
 from qr_core import Document, QRScorer
 from qr_core.attention.prefix import Prefix
-from qr_core.cache.documents import Keys
+from qr_core.cache.documents import DocumentCache, Keys
 from tests.helpers import GOLDEN
 
 OPTIONS = {"template": "plain", "device": "cpu", "dtype": "float32", "layout": "independent", "cache_bytes": 0}
@@ -19,7 +19,8 @@ OTHER = Document("Ferries to the island leave at noon and at six.", "Ferries")
 
 
 def scorer_of(cache=None, model="tiny-llama", heads=HEADS, **options) -> QRScorer:
-    return QRScorer.from_pretrained(GOLDEN / model, heads, document_cache=cache, **OPTIONS | options)
+    kept = cache if isinstance(cache, DocumentCache) else DocumentCache(folder=cache)
+    return QRScorer.from_pretrained(GOLDEN / model, heads, document_cache=kept, **OPTIONS | options)
 
 
 def entry(size: int = 4, layers: int = 2, value: float = 1.0) -> Prefix:

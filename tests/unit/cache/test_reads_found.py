@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qr_core import Document, cache_partition
-from qr_core.cache.partition import current_partition
 from qr_core.cache.reads import SHARED
 from qr_core.chain import ChainOptions
+from qr_core.partition import current_partition
 from qr_core.prompts.joint import PromptBuilder
 from tests.helpers import DOCUMENTS, QUERY, in_order
 from tests.unit.cache.readers import HEADS, OTHER, make

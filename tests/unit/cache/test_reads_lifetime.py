@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from qr_core import Document, InputError, QRScorer
+from qr_core import Document, InputError, QRScorer, partition
 from qr_core.attention.prefix import Prefix
-from qr_core.cache import reads as cache
 from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.chain import ChainOptions
 from qr_core.model import shared
@@ -97,7 +96,7 @@ def test_a_model_nobody_uses_takes_its_readings_along(save_tiny):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_starts_empty(tiny):
     expected = tiny.rank(QUERY, DOCUMENTS)
-    with SHARED._lock, cache._all._lock:
+    with SHARED._lock, partition._living._lock:
         child = os.fork()
         if child == 0:  # pragma: no cover - runs in the child
             code = 1
