@@ -1,8 +1,8 @@
 """Text: cut a text into parts, and put the parts that were kept together again.
 
 Paragraphs, sentences, turns of a chat and passages are spans of the original string. `chunking` and `transcripts` find
-them, `units` names the ones that pruning can keep, `pieces` says which are encoded as one document, `counting` counts
-tokens, and `pruning` keeps the best within a budget. No model is needed here.
+them, `borders` says where sentences end, `units` names the ones that pruning can keep, `pieces` says which are encoded
+as one document, `counting` counts tokens, and `pruning` keeps the best within a budget. No model is needed here.
 """
 
 from typing import TYPE_CHECKING

@@ -1,13 +1,12 @@
 """Chunking: cut a text into paragraphs, sentences, turns and passages, as spans of the original string.
 
-Markdown blocks come from markdown-it-py, sentence borders from sentencex. Units never overlap, are never blank, and
+Markdown blocks come from markdown-it-py, ends of sentences from `borders`. Units never overlap, are never blank, and
 leave out only the white space between them: every unit is `text[start:end]`.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,11 +14,10 @@ from typing import Literal
 
 from qr_core.checks import encodable
 from qr_core.text import transcripts
+from qr_core.text.borders import LONGEST_UNIT, halves, sentence_ends, trimmed
 
 TextFormat = Literal["text", "markdown", "chat"]
 
-LONGEST_UNIT = 2000
-"""Characters. A longer sentence is cut at a blank, or at this length where it has none."""
 PASSAGE_WORDS = 100
 """A passage of raw text takes in whole blocks until it has at least this many words."""
 
@@ -61,7 +59,7 @@ def blocks(text: str, text_format: TextFormat) -> list[Unit]:
     if text_format == "chat":
         return _turns(text)
     borders = [0, *(match.end() for match in _BLANK_LINES.finditer(text)), len(text)]
-    return [Unit(start, end) for a, b in pairwise(borders) for start, end in [_trimmed(text, a, b)] if start < end]
+    return [Unit(start, end) for a, b in pairwise(borders) for start, end in [trimmed(text, a, b)] if start < end]
 
 
 def sentences(text: str, text_format: TextFormat = "text") -> list[Unit]:
@@ -97,7 +95,7 @@ def _turns(text: str) -> list[Unit]:
     return [
         Unit(start, end, whole=begins, level=int(begins), session=session)
         for a, b, session, begins in transcripts.turns(text)
-        for start, end in [_trimmed(text, a, b)]
+        for start, end in [trimmed(text, a, b)]
         if start < end
     ]
 
@@ -113,40 +111,13 @@ def sessions(text: str) -> list[Unit]:
     return found
 
 
-def halves(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """`text[start:end]` cut in two at the white space nearest its middle, or just there."""
-    middle = (start + end) // 2
-    reach = max(1, (end - start) // 4)
-    before = max((text.rfind(c, middle - reach, middle) for c in " \n\t"), default=-1)
-    cut = before + 1 if before >= 0 else _whole_character(text, middle, end)
-    return [span for a, b in ((start, cut), (cut, end)) if (span := _trimmed(text, a, b))[0] < span[1]]
-
-
-def _whole_character(text: str, place: int, end: int) -> int:
-    """The next place, from `place` on, that does not part a letter from its accents or an emoji from its parts."""
-    reach = min(end, place + 32)
-    while place < reach and (
-        unicodedata.category(text[place]) in ("Mn", "Me", "Mc") or "\u200d" in text[place - 1 : place + 1]
-    ):
-        place += 1
-    return place
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    inside = text[start:end]
-    return start + len(inside) - len(inside.lstrip()), start + len(inside.rstrip())
-
-
 def _sentences(text: str, block: Unit) -> list[Unit]:
     if block.whole:
         return [block]
-    from sentencex import get_sentence_boundaries
-
-    inside = encodable(text[block.start : block.end])
-    ends = [block.start + int(found["end_index"]) for found in get_sentence_boundaries("en", inside)]
+    ends = [block.start + end for end in sentence_ends(text[block.start : block.end])]
     found = []
-    for a, b in pairwise(sorted({block.start, *ends, block.end})):
-        todo = [_trimmed(text, a, b)]
+    for a, b in pairwise((block.start, *ends)):
+        todo = [trimmed(text, a, b)]
         while todo:
             start, end = todo.pop()
             if end - start > LONGEST_UNIT:
@@ -165,11 +136,13 @@ def _markdown_blocks(text: str) -> list[Unit]:
     found: list[Unit] = []
     above: list[tuple[int, tuple[int, int]]] = []
     free = 0
-    for token in MarkdownIt("commonmark", {"html": True}).enable("table").parse(encodable(text)):
+    # What stands inside a block does not matter here, and takes quadratic time for some runs of marks.
+    parser = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+    for token in parser.parse(encodable(text)):
         if token.level or token.map is None or token.nesting < 0:
             continue
         first, last = line_starts[token.map[0]], line_starts[min(token.map[1], len(line_starts) - 1)]
-        start, end = _trimmed(text, max(free, first), last)
+        start, end = trimmed(text, max(free, first), last)
         if start >= end:
             continue
         found += _rest(text, free, start, above)
@@ -186,5 +159,5 @@ def _markdown_blocks(text: str) -> list[Unit]:
 
 def _rest(text: str, start: int, end: int, above: Sequence[tuple[int, tuple[int, int]]]) -> list[Unit]:
     """What the parser passes over between blocks (link definitions): kept, so that nothing is lost."""
-    start, end = _trimmed(text, start, end)
+    start, end = trimmed(text, start, end)
     return [Unit(start, end, headings=tuple(span for _, span in above))] if start < end else []

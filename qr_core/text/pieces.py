@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qr_core.errors import InputError
-from qr_core.text.chunking import blocks, halves, sentences
+from qr_core.text.borders import halves
+from qr_core.text.chunking import blocks, sentences
 from qr_core.types import Document
 
 PIECE_SHARE = 0.25

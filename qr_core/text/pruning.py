@@ -213,8 +213,7 @@ def render(documents: Sequence[Document], spans: Sequence[Span], rendering: Rend
         texts[-1][1].extend((joint, text[span.start : span.end]))
         place = span.end
         last = number + 1 == len(spans) or spans[number + 1].index != span.index
-        after = text[place:]
-        if last and mark and after.strip():
+        if last and mark and (after := text[place:]).strip():
             texts[-1][1].append(f"{_gap(after[: len(after) - len(after.lstrip())])}{mark}")
     return [(index, "".join(pieces)) for index, pieces in texts]
 
@@ -223,12 +222,17 @@ def _joint(between: str, rendering: Rendering) -> str:
     if not between.strip():
         return between
     gap = _gap(between)
-    if gap == "\n" and rendering.markdown and len(between.splitlines()) > 1:
+    if gap == "\n" and rendering.markdown and "\n" in _plain_lines(between).removesuffix("\n"):
         gap = "\n\n"  # what stood on lines of its own is gone: its neighbours must not run together
     return f"{gap}{rendering.ellipsis}{gap}" if rendering.ellipsis else gap
 
 
 def _gap(white: str) -> str:
     """A blank line, line end or blank, whichever is in a piece of text."""
-    lines = white.replace("\r\n", "\n").replace("\r", "\n")
+    lines = _plain_lines(white)
     return "\n\n" if _BLANK_LINE.search(lines) else "\n" if "\n" in lines else " "
+
+
+def _plain_lines(text: str) -> str:
+    """`text` with every line end a newline."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
