@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 
+from qr_core.checks import check_ellipsis
 from qr_core.fields import option_type
 from qr_core.forks import after_fork
 from qr_core.mini import EMBEDDED_NAME
@@ -124,6 +125,7 @@ class ChainOptions(_ScorerFields):
         for one in fields(ScorerOptions):
             if "registry" in one.metadata and (name := getattr(self, one.name)) is not None:
                 registry_at(one.metadata["registry"]).check(name)
+        check_ellipsis("prune_ellipsis", self.prune_ellipsis)
         if self.prune and self.prune_max_tokens is None and self.prune_min_relevance is None:
             raise ValueError("prune needs prune_max_tokens or prune_min_relevance")
         return self

@@ -24,6 +24,18 @@ def encodable(text: str) -> str:
     return _SURROGATES.sub("\ufffd", text)
 
 
+LONGEST_ELLIPSIS = 100
+"""Characters: it is repeated for every gap, so that a longer one could make of any text one many times its size."""
+
+
+def check_ellipsis(name: str, value: object) -> None:
+    """Refuse anything but None and a short string."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{name} is of type {type(value).__name__}: pass a str, such as '[...]', or None")
+    if value is not None and len(value) > LONGEST_ELLIPSIS:
+        raise InputError(f"{name} has {len(value)} characters: use at most {LONGEST_ELLIPSIS}, such as '[...]'")
+
+
 def check_one_of(name: str, value: object, known: Any) -> None:
     """Refuse a value that the `Literal` type `known` does not list."""
     if value not in get_args(known):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qr_core.checks import check_one_of, check_whole_number
+from qr_core.checks import check_ellipsis, check_one_of, check_whole_number
 from qr_core.errors import InputError
 from qr_core.fields import Options, option, options_class
 from qr_core.types import Layout, Order
@@ -262,7 +262,7 @@ class PruneOptions(Options):
     titles : bool
         Begin each kept document with its title. A document that does not fit with it is left out.
     ellipsis : str, optional
-        Put where something was left out, within the budget.
+        Put where something was left out, within the budget; at most 100 characters.
     tokenizer : tokenizer or function, optional
         What `max_tokens` is counted with: a Hugging Face tokenizer (the generator's), or a function from a text to a
         number. By default the scorer's own.
@@ -285,3 +285,6 @@ class PruneOptions(Options):
     ellipsis: str | None = option(None, "Mark where something was left out, for example '[...]'.")
     tokenizer: Any = option(None, "What counts tokens.", absent={"cli": "it takes the name of one"})
     order: Order = option("given", "reversed: the first document stands nearest the query.", absent={"cli": "one text"})
+
+    def __post_init__(self) -> None:
+        check_ellipsis("ellipsis", self.ellipsis)

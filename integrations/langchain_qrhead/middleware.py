@@ -15,6 +15,7 @@ from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
 
 from qr_core import InputError
 from qr_core.chain import ChainOptions
+from qr_core.checks import check_ellipsis
 from qr_core.partition import Remembered
 
 REMEMBERED_BYTES = 64 * 2**20
@@ -39,13 +40,14 @@ class QRHeadContextMiddleware(AgentMiddleware[Any, Any]):
     Raises
     ------
     InputError
-        When `max_tokens` is not a whole number from 1.
+        When `max_tokens` is not a whole number from 1, or `ellipsis` is too long.
     """
 
     def __init__(self, max_tokens: int = 1000, ellipsis: str | None = "[...]", **options: Any) -> None:
         super().__init__()
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise InputError(f"max_tokens is {max_tokens!r}: use a whole number from 1")
+        check_ellipsis("ellipsis", ellipsis)
         self.max_tokens = max_tokens
         self.ellipsis = ellipsis
         self.options = ChainOptions(**options)

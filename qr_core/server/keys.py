@@ -24,10 +24,19 @@ class ApiKeys:
     ----------
     keys : iterable of (str, str)
         Pairs of a client's name and a key.
+
+    Raises
+    ------
+    InputError
+        When one key has two names: whose it is could not be told.
     """
 
     def __init__(self, keys: Iterable[tuple[str, str]] = ()) -> None:
-        self._digests = tuple((name, _digest(key.encode())) for name, key in keys)
+        names: dict[bytes, str] = {}
+        for name, key in keys:
+            if names.setdefault(_digest(key.encode()), name) != name:
+                raise InputError(f"client {name!r} has the same API key as another: give each client keys of its own")
+        self._digests = tuple((name, digest) for digest, name in names.items())
 
     def __repr__(self) -> str:
         return f"ApiKeys({len(self)})"
@@ -39,22 +48,15 @@ class ApiKeys:
     def parse(cls, text: str, origin: str) -> ApiKeys:
         """Keys from lines `KEY` or `NAME KEY`; blank lines and those that begin with `#` are skipped.
 
+        Keys without a name are those of `client-1`, `client-2`, ..., each of another client.
+
         Raises
         ------
         InputError
-            Naming the line at fault, but nothing that stands in it; and when there is no key at all.
+            Naming the line at fault, but no key; when there is no key at all; and when two clients cannot be told
+            apart.
         """
-        keys: list[tuple[str, str]] = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            if len(words) > 2:
-                raise InputError(f"{origin}, line {number}: expected KEY or NAME KEY")
-            keys.append((words[0] if len(words) == 2 else f"client-{len(keys) + 1}", words[-1]))
-        if not keys:
-            raise InputError(f"{origin} holds no API key")
-        return cls(keys)
+        return cls(_named({origin: _lines(text, origin)}))
 
     @classmethod
     def load(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> ApiKeys:
@@ -63,14 +65,14 @@ class ApiKeys:
         Raises
         ------
         InputError
-            When the file cannot be read, or either is given and holds no key.
+            When the file cannot be read, either is given and holds no key, or two clients cannot be told apart.
         """
-        found = cls()
+        found = {}
         if file is not None:
-            found._digests += cls.parse(read_text(file), str(file))._digests
+            found[str(file)] = _lines(read_text(file), str(file))
         if KEYS_VARIABLE in environment:
-            found._digests += cls.parse(environment[KEYS_VARIABLE].replace(",", "\n"), KEYS_VARIABLE)._digests
-        return found
+            found[KEYS_VARIABLE] = _lines(environment[KEYS_VARIABLE].replace(",", "\n"), KEYS_VARIABLE)
+        return cls(_named(found))
 
     def client(self, authorization: bytes) -> str | None:
         """The client whose key a header `Authorization: Bearer KEY` holds; None when there is none.
@@ -84,6 +86,40 @@ class ApiKeys:
             if hmac.compare_digest(digest, offered):
                 holder = name
         return holder
+
+
+def _lines(text: str, origin: str) -> list[tuple[str | None, str]]:
+    """Names, where there are some, and keys of one source."""
+    keys: list[tuple[str | None, str]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) > 2:
+            raise InputError(f"{origin}, line {number}: expected KEY or NAME KEY")
+        keys.append((words[0] if len(words) == 2 else None, words[-1]))
+    if not keys:
+        raise InputError(f"{origin} holds no API key")
+    return keys
+
+
+def _named(sources: Mapping[str, list[tuple[str | None, str]]]) -> list[tuple[str, str]]:
+    """Keys with names that no two clients share, whichever sources they come from."""
+    found: list[tuple[str, str]] = []
+    owners: dict[str, str] = {}
+    for origin, keys in sources.items():
+        for name in sorted({name for name, _ in keys if name is not None}):
+            if name in owners:
+                raise InputError(f"{owners[name]} and {origin} both have a client {name!r}: rename one of them")
+            owners[name] = origin
+        found += [(name, key) for name, key in keys if name is not None]
+    known = {key for _, key in found}
+    unnamed = dict.fromkeys(key for keys in sources.values() for name, key in keys if name is None)
+    for number, key in enumerate((key for key in unnamed if key not in known), start=1):
+        if (name := f"client-{number}") in owners:
+            raise InputError(f"{owners[name]} names a client {name!r}, as keys without a name are called: rename it")
+        found.append((name, key))
+    return found
 
 
 def _digest(key: bytes) -> bytes:

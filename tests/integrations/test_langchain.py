@@ -164,3 +164,5 @@ def test_short_and_structured_tool_messages():
     assert messages[2].content[0]["text"] == LONG
     with pytest.raises(InputError, match="max_tokens is 0"):
         QRHeadContextMiddleware(max_tokens=0)
+    with pytest.raises(InputError, match="ellipsis has 101 characters"):
+        QRHeadContextMiddleware(ellipsis="." * 101)

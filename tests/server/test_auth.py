@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_keys_from_file_and_environment(tmp_path):
     file.write_text(f"# ours\n\n{KEY}\nben {OTHER}\n")
     keys = ApiKeys.load(file, {"QRHEAD_API_KEYS": "third,carl fourth"})
     named = [keys.client(key.encode()) for key in (KEY, OTHER, "third", "fourth", "ben", "#")]
-    assert named == ["client-1", "ben", "client-1", "carl", None, None]
+    assert named == ["client-1", "ben", "client-2", "carl", None, None]
     assert repr(keys) == "ApiKeys(4)"
     assert len(ApiKeys.load(None, {})) == 0
     for text in (f"ben {KEY} extra", "", "# none\n"):
@@ -119,6 +120,25 @@ def test_keys_from_file_and_environment(tmp_path):
         ApiKeys.load(None, {"QRHEAD_API_KEYS": " "})
     with pytest.raises(InputError, match="cannot read"):
         ApiKeys.load(tmp_path / "absent", {})
+
+
+def test_two_keys_are_never_one_client(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("one\ntwo\nben three\nben four\n")
+    keys = ApiKeys.load(file, {"QRHEAD_API_KEYS": "five,six,one"})
+    named = [keys.client(key.encode()) for key in ("one", "two", "five", "six", "three", "four")]
+    assert named == ["client-1", "client-2", "client-3", "client-4", "ben", "ben"]
+    for variable, words in (
+        ("ben other", f"{file} and QRHEAD_API_KEYS both have a client 'ben'"),
+        ("client-2 other", "QRHEAD_API_KEYS names a client 'client-2', as keys without a name"),
+        ("carl three", "has the same API key as another"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)) as caught:
+            ApiKeys.load(file, {"QRHEAD_API_KEYS": variable})
+        assert "three" not in str(caught.value)
+        assert "other" not in str(caught.value).replace("another", "")
+    with pytest.raises(InputError, match="same API key"):
+        ApiKeys([("anna", KEY), ("ben", KEY)])
 
 
 def test_other_machines_are_not_served_without_keys():

@@ -85,6 +85,7 @@ def test_broken_bodies_are_422(live, path, body, words):
         ("/v1/prune", with_field("min_relevance", "1.5"), "min_relevance: "),
         ("/v1/prune", with_field("min_relevance", "1e999"), "min_relevance: "),
         ("/v1/prune", with_field("unit", '"word"'), "unit: "),
+        ("/v1/prune", with_field("ellipsis", '"' + "." * 101 + '"'), "ellipsis: "),
     ],
 )  # fmt: skip
 def test_wrong_fields_are_named(live, path, body, words):

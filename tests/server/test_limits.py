@@ -17,7 +17,7 @@ BODY = {"query": QUERY, "documents": ["a lamp", "an oven"]}
 
 def head(length: str, path: str = "/v1/rerank") -> bytes:
     """Head of a request whose body is announced by the header `length`."""
-    return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{length}\r\n\r\n".encode()
 
 
 def connect(server) -> socket.socket:

@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_scorer():
         {"quantized_cache": "fp8"},
         {"tp_size": 2, "device_map": "auto"},
         {"prune": True},
+        {"prune_ellipsis": "." * 101},
         {"prune_unit": "word", "prune": True, "prune_max_tokens": 5},
         {"score_threshold": 2},
     ],

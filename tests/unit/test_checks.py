@@ -8,6 +8,8 @@ import pytest
 
 from qr_core import Document, InputError
 from qr_core.checks import (
+    LONGEST_ELLIPSIS,
+    check_ellipsis,
     check_one_of,
     check_whole_number,
     checked_documents,
@@ -31,6 +33,15 @@ def test_a_value_outside_its_literal_is_named():
     check_one_of("order", "given", known)
     with pytest.raises(InputError, match="order is 'up': use one of given, reversed"):
         check_one_of("order", "up", known)
+
+
+def test_what_marks_gaps_is_short():
+    check_ellipsis("ellipsis", None)
+    check_ellipsis("ellipsis", "." * LONGEST_ELLIPSIS)
+    with pytest.raises(InputError, match="prune_ellipsis has 101 characters: use at most 100"):
+        check_ellipsis("prune_ellipsis", "." * 101)
+    with pytest.raises(InputError, match="ellipsis is of type int: pass a str"):
+        check_ellipsis("ellipsis", 3)
 
 
 def test_lone_surrogates_are_replaced_one_for_one():

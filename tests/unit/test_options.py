@@ -15,6 +15,7 @@ from qr_core import InputError, QRScorer, ScorerOptions
 from qr_core.chain import ChainOptions
 from qr_core.cli.main import COMMANDS, app
 from qr_core.fields import option_type
+from qr_core.options import PruneOptions
 from tests.helpers import GOLDEN
 
 OPTIONS = {one.name: one for one in fields(ScorerOptions)}
@@ -165,3 +166,19 @@ def test_a_quantised_cache_is_a_json_object(run, text):
     assert status == 2
     assert len(err.strip().splitlines()) == 1
     assert "JSON" in err
+
+
+def test_a_long_ellipsis_is_refused_before_any_work(tmp_path, run):
+    """It stands in every gap, so that a text of many would grow to many times its size."""
+    with pytest.raises(InputError, match="ellipsis has 5000 characters: use at most 100"):
+        PruneOptions(max_tokens=10, ellipsis="." * 5000)
+    with pytest.raises(InputError, match="ellipsis has 5000 characters"):
+        PruneOptions(max_tokens=10).changed(ellipsis="." * 5000)
+    path = tmp_path / "text.txt"
+    path.write_text("One. Two.")
+    asked = ["--query", "q", "--file", str(path), "--max-tokens", "5", "--ellipsis", "." * 101]
+    for command in ("prune", "ask"):
+        status, out, err = run(command, *asked)
+        assert (status, out) == (2, "")
+        assert "ellipsis has 101 characters" in err
+        assert err.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, model_validator
 
+from qr_core.checks import LONGEST_ELLIPSIS
 from qr_core.server.dialects.dialect import Ask, Dialect, new_router
 from qr_core.server.dialects.fields import LARGEST, Body, Documents, Whole, documents_of
 from qr_core.server.jobs import PruneJob
@@ -29,7 +30,7 @@ class PruneRequest(Body):
     text_format: TextFormat = "text"
     headings: bool = False
     titles: bool = False
-    ellipsis: str | None = None
+    ellipsis: str | None = Field(default=None, max_length=LONGEST_ELLIPSIS)
     order: Order | None = None
 
     @model_validator(mode="after")
