@@ -95,7 +95,7 @@ def refusals(shape: type[ErrorShape], *statuses: int) -> dict[int | str, dict[st
     return {status: {"model": shape, "description": REFUSALS[status]} for status in statuses or REFUSALS}
 
 
-def refusal_of(error: Exception, request_id: str) -> Refusal:
+def refusal_of(error: BaseException, request_id: str) -> Refusal:
     """What a client is told of an error: all of it when the request is at fault, nothing but an id when it is not."""
     if isinstance(error, Refusal):
         return error

@@ -44,7 +44,7 @@ class Limits:
             return
         record = Record.of(scope)
         self._check_headers(scope)
-        self.queue.refuse_if_full()
+        self.queue.refuse_if_full(record.holder)
         try:
             body = await asyncio.wait_for(self._body(record, receive), self.settings.body_timeout)
             record.body_read = True

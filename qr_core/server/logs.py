@@ -36,8 +36,10 @@ class JsonLines(logging.Formatter):
 def described(error: BaseException) -> dict[str, Any]:
     """An error's type and the code it passed through, innermost last; not its message."""
     frames = traceback.extract_tb(error.__traceback__)
+    cause = error.__cause__
     return {
         "error": f"{type(error).__module__}.{type(error).__qualname__}",
+        **({} if cause is None else {"cause": f"{type(cause).__module__}.{type(cause).__qualname__}"}),
         "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
     }
 
@@ -74,6 +76,6 @@ def log_request(record: Record, seconds: float) -> None:
     log.info("request", extra={"fields": fields})
 
 
-def log_failure(record: Record, error: Exception) -> None:
+def log_failure(record: Record, error: BaseException) -> None:
     """Log an unexpected error."""
     log.error("failure", extra={"fields": {"id": record.id, "endpoint": record.endpoint} | described(error)})

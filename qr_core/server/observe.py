@@ -64,7 +64,9 @@ class Observe:
             await self.app(scope, receive, note)
         except Disconnected:
             record.status = 499
-        except Exception as error:  # beyond this layer its message would reach the client
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             refusal = refusal_of(error, record.id)
             if refusal.status >= 500 and refusal is not error:
                 log_failure(record, error)

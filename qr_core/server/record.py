@@ -37,6 +37,8 @@ class Record:
         On the monotonic clock.
     client : str, optional
         The holder of the key that came with it.
+    peer : str
+        The address it came from.
     status : int
         Of the answer; 499 when the client disconnected before it.
     body_bytes, documents, tokens : int
@@ -52,6 +54,7 @@ class Record:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     arrived: float = field(default_factory=time.monotonic)
     client: str | None = None
+    peer: str = ""
     status: int = 499
     body_bytes: int = 0
     body_read: bool = False
@@ -75,8 +78,14 @@ class Record:
         path = path_of(scope)
         known = path in endpoints
         record = cls(path if known else "other", scope["method"] if known else "other", endpoints.get(path, otherwise))
+        record.peer = str((scope.get("client") or ("",))[0])
         scope[KEY] = record
         return record
+
+    @property
+    def holder(self) -> tuple[bool, str]:
+        """Whose request it is, for shares: the client by its key, or where there are no keys the address."""
+        return (True, self.client) if self.client is not None else (False, self.peer)
 
     @staticmethod
     def of(scope: Scope) -> Record:

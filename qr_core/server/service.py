@@ -95,7 +95,7 @@ class Service:
                 return job.run(self.scorer, self.settings.order, check)
 
         left = self.settings.request_timeout - (time.monotonic() - record.arrived)
-        done = await self.queue.run(turn, left)
+        done = await self.queue.run(turn, left, record.holder)
         record.queued, record.scored = done.queued, done.scored
         self.state = "loaded"
         return done.value
