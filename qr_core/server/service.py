@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from qr_core.checks import checked_query
+from qr_core.checks import checked_query, encodable
 from qr_core.errors import InputError
 from qr_core.partition import cache_partition
 from qr_core.server.jobs import Job
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from qr_core.scorer import QRScorer
 
 T = TypeVar("T")
+
+TOKEN_BYTES = 16
+"""No text of any language has longer tokens on average. What has is one long word without end, or nothing but blanks:
+a tokenizer may take it for a single token, but it is as much work as its bytes."""
+SLICE = 2**15
+"""Characters that are tokenised at a time, so that a limit ends the work soon after it is passed."""
 
 
 class Service:
@@ -88,6 +94,7 @@ class Service:
         if len(documents) > self.settings.max_documents:
             raise InputError(f"there are {len(documents)} documents: at most {self.settings.max_documents} are allowed")
         checked_query(job.query)
+        self._check_bytes(job.query, documents)
 
         def turn(check: Check) -> T:
             with cache_partition(record.client):
@@ -100,14 +107,45 @@ class Service:
         self.state = "loaded"
         return done.value
 
+    def _check_bytes(self, query: str, documents: Sequence[Document]) -> None:
+        """Refuse what has too many bytes for the tokens allowed, before anything is done with it."""
+        size = sum(len(encodable(text).encode()) for text in _texts(query, documents))
+        if size > TOKEN_BYTES * self.settings.max_tokens:
+            raise InputError(
+                f"query and documents have {size} bytes of text: at most {TOKEN_BYTES * self.settings.max_tokens} are "
+                f"allowed, {TOKEN_BYTES} for each of {self.settings.max_tokens} tokens"
+            )
+
     def _count(self, query: str, documents: Sequence[Document], check: Check) -> int:
         """Tokens of a request; stops counting once they are too many."""
-        tokens = self.scorer.count_tokens(query)
-        for document in documents:
-            check()
-            tokens += self.scorer.count_tokens(document.text)
-            if document.title:
-                tokens += self.scorer.count_tokens(document.title)
-            if tokens > self.settings.max_tokens:
-                raise InputError(f"query and documents have more than the {self.settings.max_tokens} tokens allowed")
+        tokens = 0
+        for text in _texts(query, documents):
+            for piece in _slices(text):
+                check()
+                tokens += self.scorer.count_tokens(piece)
+                if tokens > self.settings.max_tokens:
+                    raise InputError(
+                        f"query and documents have more than the {self.settings.max_tokens} tokens allowed"
+                    )
         return tokens
+
+
+def _texts(query: str, documents: Sequence[Document]) -> Iterator[str]:
+    """All that a request has the scorer encode."""
+    yield query
+    for document in documents:
+        yield document.text
+        if document.title:
+            yield document.title
+
+
+def _slices(text: str) -> Iterator[str]:
+    """`text` in pieces; each ends before a blank where there is one, so that words are counted as they are."""
+    start = 0
+    while start < len(text):
+        end = start + SLICE
+        if end < len(text):
+            end = max(text.rfind(blank, start + SLICE // 2, end) for blank in (" ", "\n"))
+            end = end if end > 0 else start + SLICE
+        yield text[start:end]
+        start = end
