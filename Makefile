@@ -20,6 +20,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A process for each core, up to four, with one thread each: two threads on small models are slower than one.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check coverage wheel docs picture audit slow notebooks chromium browser serve-heavy ray-heavy heavy \
 	bench core lowest clean
@@ -35,7 +37,7 @@ demo: $(READY)
 	$(BIN)/qrhead demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -45,7 +47,7 @@ check: $(READY)
 	$(BIN)/mypy -p langchain_qrhead -p llama_index.postprocessor.qrhead
 
 coverage: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) --cov --cov-report=term:skip-covered
 
 wheel: $(READY)
 	rm -rf build dist
@@ -104,7 +106,7 @@ core:
 	build/core/bin/python -m pip install -qq --upgrade pip
 	build/core/bin/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
 	! build/core/bin/python -c "import langchain_core" 2>/dev/null && ! build/core/bin/python -c "import llama_index.core" 2>/dev/null
-	build/core/bin/python -m pytest tests/unit tests/parity
+	OMP_NUM_THREADS=1 build/core/bin/python -m pytest $(SPREAD) tests/unit tests/parity
 	rm -rf build/core
 
 # The frameworks' own warnings are theirs; the files left out need packages that have no such old release.
