@@ -5,6 +5,9 @@ The command line prints that line and exits with status 2.
 
 from __future__ import annotations
 
+ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends a program or a generator, and is no failure. Extensions in Rust raise others that are no `Exception`."""
+
 
 class QRHeadError(Exception):
     """Base of all errors that this package raises on purpose."""

@@ -8,20 +8,22 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from qr_core.bulk.formats import parquet
 from qr_core.errors import InputError, reason_of
+from qr_core.files.inputs import most_unpacked
 
 MOST_BYTES = 32 * 2**20
 """A part ends sooner when its jobs are longer than this."""
+BLOCK = 2**20
+"""Bytes that are unpacked at a time."""
 TOGETHER = 4
 """Jobs over the same documents stay in one part until it is this many times larger than it should be."""
 Scanned = Callable[[int, int, str | int | None], None]
@@ -85,24 +87,28 @@ def read_part(path: Path, part: Part) -> bytes:
 def opened(source: Path, part_size: int, scanned: Scanned | None = None) -> Iterator[JobFile]:
     """The jobs of a `.jsonl` or `.parquet` file, which may be gzipped (`.gz`).
 
-    All but plain `.jsonl` is unpacked to a temporary file, so that parts can be read by themselves.
+    All but plain `.jsonl` is unpacked to a temporary file, so that parts can be read by themselves. It is bounded as
+    every packed file is, and removed in the end, also when the program is told to stop.
 
     Raises
     ------
     InputError
-        When the file cannot be read, or has another ending.
+        When the file cannot be read, unpacks to too much, or has another ending.
     """
     endings = [ending for ending in source.suffixes if ending != ".gz"]
     kind, packed = endings[-1] if endings else "", source.suffix == ".gz"
     if kind not in (".jsonl", ".parquet"):
         raise InputError(f"{source}: use a file ending in .jsonl or .parquet (or .jsonl.gz)")
-    with tempfile.TemporaryDirectory(prefix="qrhead-jobs-") as folder:
-        path = source
+    path = source
+    with ExitStack() as stack:
         try:
+            if packed or kind == ".parquet":
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="qrhead-jobs-"))
             if packed:
                 path = Path(folder) / f"unpacked{kind}"
-                with gzip.open(source) as whole, path.open("wb") as copy:
-                    shutil.copyfileobj(whole, copy)
+                with gzip.open(source) as whole, _Copy(path, source) as copy:
+                    while block := whole.read(BLOCK):
+                        copy.write(block)
             if kind == ".parquet":
                 path = _as_lines(path, Path(folder) / "rows.jsonl", source)
             with path.open("rb") as file:
@@ -113,6 +119,44 @@ def opened(source: Path, part_size: int, scanned: Scanned | None = None) -> Iter
         yield JobFile(path, digest, tuple(parts))
 
 
+class _Copy:
+    """A temporary file of what a packed file holds: bounded, and clear about a full disk."""
+
+    def __init__(self, path: Path, source: Path) -> None:
+        self.path, self.source = path, source
+        self.most = self.left = most_unpacked(source.stat().st_size)
+
+    def __enter__(self) -> _Copy:
+        self._file = self.path.open("wb", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, block: bytes) -> None:
+        """Add bytes.
+
+        Raises
+        ------
+        InputError
+            When they are too many, or the disk takes no more.
+        """
+        self.left -= len(block)
+        if self.left < 0:
+            raise InputError(
+                f"{self.source} unpacks to more than {self.most:,} bytes: split it, or write it as plain .jsonl if you "
+                "trust it"
+            )
+        try:
+            while block:
+                block = block[self._file.write(block) :]
+        except OSError as error:
+            raise InputError(
+                f"cannot unpack {self.source} to {self.path.parent.parent}: {error.strerror or error}; name another "
+                "folder with TMPDIR, or write it as plain .jsonl"
+            ) from error
+
+
 def _as_lines(source: Path, path: Path, named: Path) -> Path:
     """A Parquet file's rows as JSON lines; a value that JSON has no form for becomes a line that is not valid."""
     pq = parquet()
@@ -121,10 +165,11 @@ def _as_lines(source: Path, path: Path, named: Path) -> Path:
         columns = [name for name in ("id", "query", "documents") if name in table.schema_arrow.names]
         if "query" not in columns or "documents" not in columns:
             raise InputError(f"{named} has no columns 'query' and 'documents'")
-        with path.open("w", encoding="ascii", newline="\n") as lines:
+        with _Copy(path, named) as lines:
             for batch in table.iter_batches(batch_size=256, columns=columns):
                 for row in batch.to_pylist():
-                    lines.write(json.dumps(row, default=lambda value: {"not JSON": type(value).__name__}) + "\n")
+                    line = json.dumps(row, default=lambda value: {"not JSON": type(value).__name__})
+                    lines.write(line.encode("ascii") + b"\n")
     except InputError:
         raise
     except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own errors are among these

@@ -18,7 +18,7 @@ from qr_core.bulk.files import Part
 from qr_core.bulk.formats import FORMATS, Row, trec_id
 from qr_core.bulk.output import Done
 from qr_core.checks import checked_documents, checked_query
-from qr_core.errors import InputError, ModelLoadError, QRHeadError, StoppedError
+from qr_core.errors import ENDINGS, InputError, ModelLoadError, QRHeadError, StoppedError
 from qr_core.options import ScorerOptions
 from qr_core.types import Document, Order, Ranking
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qr_core.scorer import QRScorer
 
 PATIENCE = 5
-"""Jobs in a row that fail unexpectedly; then the device is at fault, not the jobs, and the run ends."""
+"""Jobs in a row that fail unexpectedly; then a plain one is tried, and where that fails too, the run ends."""
 OF_THE_JOB = (QRHeadError, torch.OutOfMemoryError)
 """Failures that say nothing about the next job."""
 
@@ -106,18 +106,30 @@ class Ranker:
         found = self._ranked([(job.query, job.documents) for job in jobs if job.error is None])
         in_a_row = 0
         for job in jobs:
-            result: Ranking | Exception | str = next(found) if job.error is None else job.error
+            result: Ranking | BaseException | str = next(found) if job.error is None else job.error
             if isinstance(result, ModelLoadError):
                 raise result
-            unexpected = isinstance(result, Exception) and not isinstance(result, OF_THE_JOB)
+            unexpected = isinstance(result, BaseException) and not isinstance(result, OF_THE_JOB)
             in_a_row = in_a_row + 1 if unexpected else 0
-            if in_a_row == PATIENCE and isinstance(result, Exception):
-                raise StoppedError(
-                    f"line {job.line}: {_told(result)}, the {PATIENCE}th job in a row to fail so"
-                ) from result
+            if in_a_row == PATIENCE and isinstance(result, BaseException):
+                if not self._works():
+                    raise StoppedError(
+                        f"line {job.line}: {_told(result)}, the {PATIENCE}th job in a row to fail so"
+                    ) from result
+                in_a_row = 0  # the jobs are at fault: perhaps they share a document
             yield _row(job, result)
 
-    def _ranked(self, jobs: Sequence[tuple[str, list[Document]]]) -> Iterator[Ranking | Exception]:
+    def _works(self) -> bool:
+        """Whether a job that nothing is wrong with can be ranked."""
+        try:
+            self.scorer.rank("Is it there?", [Document("It is here."), Document("It is there.")])
+        except ENDINGS:
+            raise
+        except BaseException:
+            return False
+        return True
+
+    def _ranked(self, jobs: Sequence[tuple[str, list[Document]]]) -> Iterator[Ranking | BaseException]:
         """A ranking of each job, or why there is none."""
         asked, done = {"top_k": self.options.top_k, "order": self.options.order}, 0
         while done < len(jobs):
@@ -125,11 +137,15 @@ class Ranker:
                 for ranking in self.scorer.rank_each(jobs[done:], **asked):  # type: ignore[arg-type]
                     done += 1
                     yield ranking
-            except Exception:  # of this job, or of one that was read together with it: alone it shows
-                result: Ranking | Exception
+            except ENDINGS:
+                raise
+            except BaseException:  # of this job, or of one that was read together with it: alone it shows
+                result: Ranking | BaseException
                 try:
                     result = self.scorer.rank(*jobs[done], **asked)  # type: ignore[arg-type]
-                except Exception as error:
+                except ENDINGS:
+                    raise
+                except BaseException as error:
                     result = error.with_traceback(None)  # whose frames would hold on to tensors
                 done += 1
                 yield result
@@ -176,7 +192,7 @@ def _told_apart(job: Job) -> Job:
     return replace(job, error=f"line {job.line}: two documents have the id {twice}, which a TREC run cannot tell apart")
 
 
-def _row(job: Job, result: Ranking | Exception | str) -> Row:
+def _row(job: Job, result: Ranking | BaseException | str) -> Row:
     row: dict[str, Any] = {"job": job.job, "line": job.line, "id": job.id}
     if not isinstance(result, Ranking):
         error = result if isinstance(result, str) else f"line {job.line}: {_told(result)}"
@@ -206,7 +222,7 @@ def _row(job: Job, result: Ranking | Exception | str) -> Row:
     return {**row, "hits": hits, **about, "error": None}
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An error in one line; of one that nobody expected, its type too."""
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, QRHeadError) else f"{type(error).__name__}: {text}"

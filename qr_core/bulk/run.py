@@ -14,7 +14,7 @@ from typing import Any
 
 from qr_core.bulk.files import JobFile, Part, opened, read_part
 from qr_core.bulk.formats import FORMATS, trec_id
-from qr_core.bulk.output import Done, OutputFolder, job_record
+from qr_core.bulk.output import Done, OutputFolder, job_record, output_folder
 from qr_core.bulk.ranker import Options, Ranker
 from qr_core.checks import check_one_of, check_whole_number
 from qr_core.errors import InputError
@@ -107,12 +107,11 @@ def rank_file(
     options = Options(chosen, top_k, order, format)
     record = _record(options)
     with opened(Path(source), part_size, _different_ids(Path(source)) if into.by_id else None) as jobs:
-        output = OutputFolder(Path(folder), job_record(jobs, part_size, record), format)
-        try:
+        job = job_record(jobs, part_size, record)
+        with output_folder(Path(folder), job, format, jobs.parts) as output:
             resumed = len(output.done)
             _run(jobs, output, options, engine, workers or Workers(), progress or (lambda *_: None))
-        finally:
-            output.close()
+            output.finish()
     failed = sum(done["failed"] for done in output.done.values())
     return Summary(jobs.jobs, failed, len(jobs.parts), resumed)
 

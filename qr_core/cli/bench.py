@@ -10,7 +10,7 @@ import typer
 
 from qr_core.benchmark.plan import Plan, Subject
 from qr_core.cli.common import FormatOption, err, out, print_json
-from qr_core.files.replace import writing
+from qr_core.files.replace import make_folder, write_file, writing
 
 
 def bench(
@@ -34,14 +34,13 @@ def bench(
 
     if folder is not None:
         figure()  # a missing package is said before an hour of measuring
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     found = run(subject, plan, lambda what: err.print(what, soft_wrap=True))
     if folder is not None:
         with writing(folder):
-            (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            (folder / "bench.md").write_text(report.markdown(found), encoding="utf-8")
-            (folder / "bench.png").write_bytes(plot.png(found))
+            write_file(folder / "bench.json", json.dumps(found, indent=1) + "\n")
+            write_file(folder / "bench.md", report.markdown(found))
+            write_file(folder / "bench.png", plot.png(found))
     if format_ == "json":
         print_json(found)
     else:

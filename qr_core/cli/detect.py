@@ -15,7 +15,7 @@ from qr_core.detection.options import DetectionOptions
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError
 from qr_core.fields import option
-from qr_core.files.replace import writing
+from qr_core.files.replace import check_writable
 from qr_core.options import ScorerOptions
 from qr_core.parallel.pool import Workers
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COPY_PASTE = "copy-paste"
 """The one criterion that needs no examples, but a model that writes."""
+BESIDE = (".png", ".work")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ def detect(
     from qr_core.detection.criteria import CRITERIA
     from qr_core.detection.report import trade_offs, write_beside
 
-    if save_to.is_dir() or not save_to.absolute().parent.is_dir():
-        raise InputError(f"--out {save_to}: name a file in a folder that exists")
+    if save_to.suffix in BESIDE:
+        raise InputError(
+            f"--out {save_to}: a file of that name is written beside the head set, name one ending in .json"
+        )
+    check_writable(save_to)
     report: dict[str, Any] = {}
     if criterion == COPY_PASTE:
         if examples.data is not None:
@@ -80,12 +84,11 @@ def detect(
         work = save_to.with_suffix(".work")
         detection = _detection(scorer, examples, criterion, options=judging, work=work, engine=engine, workers=workers)
         heads, report = detection.heads, trade_offs(detection, judging.seed)
-    with writing(save_to):
-        heads.save(save_to)
-        try:
-            write_beside(save_to, heads, report)
-        except InputError as error:
-            err.print(f"no pictures: {error}")
+    heads.save(save_to)
+    try:
+        write_beside(save_to, heads, report)
+    except InputError as error:
+        err.print(plain(f"no pictures: {error}"), soft_wrap=True)
     if format_ == "json":
         print_json({"out": str(save_to), "heads": [list(h) for h in heads.heads], **report})
     else:
@@ -130,4 +133,4 @@ def _show(path: Path, heads: HeadSet, report: dict[str, Any]) -> None:
     out.print(terminal_map(heads))
     for part in shown(report):
         out.print(part)
-    out.print(f"written: {path}")
+    out.print(f"written: {plain(str(path))}", soft_wrap=True)

@@ -14,6 +14,7 @@ from qr_core.cli.common import EngineOption, FormatOption, err, out, print_json,
 from qr_core.display.terminal import plain
 from qr_core.errors import InputError, missing_extra
 from qr_core.evaluation.options import EvaluationOptions
+from qr_core.files.replace import make_folder
 from qr_core.parallel.pool import Workers
 
 
@@ -34,8 +35,8 @@ def evaluate(
     Keys of addresses are taken from the environment's OPENAI_API_KEY. With --engine ray the attention systems (qr, all,
     random-heads, retrieval-heads) rank on Ray, the others here.
     """
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder} is a file: name a folder")
+    if folder is not None:
+        make_folder(folder)
     try:
         from qr_core.evaluation.launch import launch
         from qr_core.evaluation.report.show import show

@@ -20,7 +20,7 @@ from qr_core.cli.common import (
     scorer_of,
 )
 from qr_core.display.terminal import plain
-from qr_core.files.replace import writing
+from qr_core.files.replace import check_writable
 from qr_core.options import ScorerOptions
 
 
@@ -36,11 +36,12 @@ def explain(
     format_: FormatOption = "table",
 ) -> None:
     """Rank documents and show which words drew the attention."""
+    if page is not None:
+        check_writable(page)
     documents = documents_of(docs, folder)
     found = scorer_of(scorer).explain(query, documents, top_k=top_k, order=order)
     if page is not None:
-        with writing(page):
-            found.save_html(page)
+        found.save_html(page)
         err.print(f"wrote {plain(str(page))}", soft_wrap=True)
     if format_ == "json":
         print_json(found.to_dict())

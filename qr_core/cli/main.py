@@ -7,6 +7,7 @@ standard error. Bad input ends with status 2 and one line.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -69,6 +70,9 @@ for place, function in COMMANDS.items():
     owner.command(name, cls=Command)(flat(function, place))
 
 
+STOPPED_BY = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"qrhead {__version__}")
@@ -88,6 +92,7 @@ def options(
 
 def main() -> None:
     """Run the command line; bad input is one line on standard error and status 2."""
+    before = {number: signal.signal(number, _stop) for number in STOPPED_BY}
     try:
         app()
     except QRHeadError as error:
@@ -96,6 +101,18 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:  # of a file that nothing nearer has words for
+        named = f"{error.filename}: " if error.filename else ""
+        err.print(f"qrhead: {plain(f'{named}{error.strerror or error}')}", soft_wrap=True)
+        sys.exit(2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _: object) -> None:
+    """End as an error does: temporary files are removed and locks let go of."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import json
 import platform
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,14 +25,14 @@ from typing import Any
 import torch
 import transformers
 
-from qr_core.checks import check_one_of
+from qr_core.checks import check_one_of, encodable
 from qr_core.detection.criteria import CRITERIA
 from qr_core.detection.examples import Example, usable
 from qr_core.detection.measuring import Measured, Run, every_head, here, measure_all, on_workers
 from qr_core.detection.options import DetectionOptions, divided
 from qr_core.detection.selection import Rule, best_first, count_of
 from qr_core.errors import InputError
-from qr_core.files.workfolder import WorkFolder
+from qr_core.files.workfolder import WorkFolder, held
 from qr_core.heads.pairs import Pair
 from qr_core.heads.parts import Provenance
 from qr_core.heads.sets import HeadSet
@@ -133,11 +134,12 @@ def detect_heads(
     used, left_out = _drawn(scorer, examples, chosen, unreadable or {})
 
     job = _job(scorer, used)
-    folder = None if work is None else WorkFolder(Path(work), job)
     run: Run = partial(here, scorer)
     if engine == "ray" and isinstance(source, ScorerOptions):
         run = partial(on_workers, source, chosen.max_layer, workers)
-    measured = measure_all(used, len(candidates), folder, run, progress)
+    with nullcontext() if work is None else held(Path(work)):
+        folder = None if work is None else WorkFolder(Path(work), job)
+        measured = measure_all(used, len(candidates), folder, run, progress)
 
     values = rule.values(measured)
     ranked = tuple((*candidates[n], float(values[n])) for n in best_first(values))
@@ -158,7 +160,7 @@ def detect_heads(
         **{name: getattr(scorer.heads, name) for name in kept},
         layout=scorer.layout,
         criterion=criterion,
-        data=data,
+        data=encodable(data),
         heads=ranked[: rule.num_heads],
         max_prompt_tokens=scorer.max_prompt_tokens,
         passage_tokens=scorer.passage_tokens,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qr_core.detection.examples import Example
-from qr_core.errors import InputError
+from qr_core.errors import ENDINGS, InputError, QRHeadError, StoppedError, reason_of
 from qr_core.files.workfolder import WorkFolder
 from qr_core.options import ScorerOptions
 from qr_core.parallel.pool import Workers, left_out, on_ray
@@ -113,7 +113,20 @@ def measure(scorer: QRScorer, example: Example) -> Measured:
 
 def here(scorer: QRScorer, examples: Sequence[Example]) -> Iterator[tuple[int, Measured]]:
     """Measure in this process."""
-    return ((number, measure(scorer, example)) for number, example in enumerate(examples))
+    return ((number, _measured(scorer, example)) for number, example in enumerate(examples))
+
+
+def _measured(scorer: QRScorer, example: Example) -> Measured:
+    """`measure`; an error that nobody expected names the example, so that it can be left out."""
+    try:
+        return measure(scorer, example)
+    except (QRHeadError, *ENDINGS):
+        raise
+    except BaseException as error:
+        raise StoppedError(
+            f"example {example.id}: {type(error).__name__}: {reason_of(error)}; what is measured is kept: take the "
+            "example out if the same command fails there again"
+        ) from error
 
 
 def on_workers(
@@ -124,7 +137,7 @@ def on_workers(
 
 
 def _measuring(options: ScorerOptions, max_layer: int | None) -> Callable[[Example], Measured]:
-    return partial(measure, every_head(options, max_layer))
+    return partial(_measured, every_head(options, max_layer))
 
 
 def measure_all(

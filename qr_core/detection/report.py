@@ -15,6 +15,7 @@ from qr_core.detection.detect import Detection
 from qr_core.display.figures import figure, png
 from qr_core.display.tables import table
 from qr_core.display.wording import with_spread
+from qr_core.files.replace import write_named
 from qr_core.heads.maps import save_png
 from qr_core.heads.sets import HeadSet
 
@@ -75,7 +76,7 @@ def write_beside(path: Path, heads: HeadSet, report: Mapping[str, Any]) -> None:
         When the pictures cannot be drawn or written; the report is there all the same.
     """
     if report:
-        path.with_suffix(".report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_named(path.with_suffix(".report.json"), json.dumps(report, indent=2) + "\n")
     save_png(heads, path.with_suffix(".png"))
     if report.get("depth"):
-        path.with_suffix(".depth.png").write_bytes(depth_png(report["depth"]))
+        write_named(path.with_suffix(".depth.png"), depth_png(report["depth"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,8 @@ from qr_core.evaluation.runner import Found, file_name, latency, run
 from qr_core.evaluation.systems.entry import Entry
 from qr_core.evaluation.systems.orders import sensitivity
 from qr_core.evaluation.work import CandidateSet, Work
-from qr_core.files.workfolder import WorkFolder, refuse_links
+from qr_core.files.replace import make_folder
+from qr_core.files.workfolder import WorkFolder, held, refuse_links
 from qr_core.mini import embedded_model
 from qr_core.model.loading import ModelSource, load_tokenizer
 from qr_core.text.counting import Count
@@ -96,6 +98,15 @@ def evaluate(
     names = [entry.name for entry in entries]
     if plan.baseline is not None and plan.baseline not in names:
         raise InputError(f"the baseline {plan.baseline!r} is none of the systems: {', '.join(names)}")
+    if folder is not None:
+        make_folder(folder)
+        refuse_links(folder)
+    with nullcontext() if folder is None else held(folder / "work"):
+        return _evaluated(work, entries, plan, folder, track)
+
+
+def _evaluated(work: Work, entries: Sequence[Entry], plan: Plan, folder: Path | None, track: Track) -> Results:
+    names = [entry.name for entry in entries]
     done = None if folder is None else _work_folder(folder, work)
     places = {name: None if done is None else done / file_name(name) for name in names}
     journals = {entry.name: Journal(places[entry.name], entry.about) for entry in entries if entry.make is not None}
@@ -127,8 +138,6 @@ def _work_folder(folder: Path, work: Work) -> Path:
     judged = [(one.query_id, work.judgements[one.query_id]) for one in sets if one.query_id in work.judgements]
     judgements = digest(judged) if judged else ""
     job = {"queries and candidates": fingerprint(sets), "judgements": judgements, "versions": versions()}
-    if folder.exists():
-        refuse_links(folder)
     return WorkFolder(folder / "work", job).path
 
 

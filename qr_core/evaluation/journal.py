@@ -1,16 +1,23 @@
-"""Journal: what a system found, a JSON line per query, so that an interrupted run goes on where it stopped."""
+"""Journal: what a system found, a JSON line per query, so that an interrupted run goes on where it stopped.
+
+A line bears a checksum. One that is torn or damaged is dropped, and its query is run again.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
 from qr_core.files.inputs import MOST_BYTES
-from qr_core.files.replace import writing
+from qr_core.files.replace import add_line, write_file, writing
 from qr_core.files.workfolder import WorkFolder
+
+log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -45,21 +52,17 @@ class Journal:
             return
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path} has more than {MOST_BYTES:,} bytes: not a record of a run, name another folder")
-        raw = path.read_bytes()
-        whole = raw.rfind(b"\n") + 1  # what follows the last line break was torn by a kill
-        for number, line in enumerate(raw[:whole].split(b"\n")[:-1], start=1):
-            try:
-                record = json.loads(line)
-                if not isinstance(record["query-id"], str) or not isinstance(record["seconds"], float):
-                    raise ValueError
+        sound = []
+        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            record = _checked(line)
+            if record is not None:
                 self.records[record["query-id"]] = record
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise InputError(
-                    f"line {number} of {path} is damaged: delete the line, and its query is run again"
-                ) from error
-        if whole < len(raw):
-            with path.open("r+b") as lines:
-                lines.truncate(whole)
+                sound.append(line)
+            elif number < len(lines):  # what follows the last line break was torn by a kill, or is nothing
+                log.warning("line %d of %s is damaged: its query is run again", number, path)
+        if sound != lines[:-1] or lines[-1]:
+            write_file(path, b"".join(line + b"\n" for line in sound))
 
     def forget(self, query_ids: Iterable[str]) -> None:
         """Drop records, so that their queries are run again; the file keeps them until others follow."""
@@ -75,7 +78,23 @@ class Journal:
             When the file cannot be written.
         """
         found = {"query-id": query_id, **record}
+        line = json.dumps(found, allow_nan=False)
         if self._path is not None:
-            with writing(self._path), self._path.open("a", encoding="ascii") as lines:
-                lines.write(json.dumps(found, allow_nan=False) + "\n")
+            with writing(self._path):
+                add_line(self._path, json.dumps({"crc32": _sum(line), **found}, allow_nan=False).encode("ascii"))
         self.records[query_id] = found
+
+
+def _sum(line: str) -> int:
+    return zlib.crc32(line.encode("ascii"))
+
+
+def _checked(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None where it is not what was written."""
+    try:
+        record = json.loads(line)
+        crc = record.pop("crc32")
+        sound = isinstance(record["query-id"], str) and isinstance(record["seconds"], float)
+        return record if sound and crc == _sum(json.dumps(record)) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from qr_core.errors import ContextLengthError, GenerationError, NonFiniteError
+from qr_core.errors import ENDINGS, ContextLengthError, GenerationError, NonFiniteError, QRHeadError
 from qr_core.evaluation.answers.judging import JudgeError
 from qr_core.evaluation.journal import Journal
 from qr_core.evaluation.work import CandidateSet, Handle
@@ -20,8 +20,8 @@ from qr_core.generation import RefusedRequestError
 from qr_core.parallel.usage import peak, restart_peak
 
 Step = Callable[[], Any]
-FAILURES = (ContextLengthError, GenerationError, NonFiniteError, torch.OutOfMemoryError)
-"""What costs one query and not the run."""
+FAILURES = (ContextLengthError, GenerationError, NonFiniteError)
+"""Errors of this package that cost one query and not the run, as every other error does."""
 OF_THE_QUERY = (ContextLengthError, JudgeError, NonFiniteError, RefusedRequestError, torch.OutOfMemoryError)
 """Those of them that say nothing about the next query."""
 PATIENCE = 5
@@ -84,12 +84,15 @@ def run(handle: Handle, sets: Sequence[CandidateSet], journal: Journal, step: St
                 in_a_row = 0
             waiting = waiting[done:]
         found.untried += len(waiting)
+    # In the order of the work, whatever was done first: what is written does not tell of interruptions.
+    ids = [candidates.query_id for candidates in sets]
+    found.records = {query_id: journal.records[query_id] for query_id in ids if query_id in journal.records}
     return found
 
 
 def _until_failure(
     handle: Handle, sets: Sequence[CandidateSet], journal: Journal, step: Step
-) -> tuple[int, Exception | None]:
+) -> tuple[int, BaseException | None]:
     """Work through `sets`; returns how many are done, and why the next one is not."""
     device = "cuda" if torch.cuda.is_available() else "cpu"  # whose memory counts
     restart_peak(device)
@@ -99,7 +102,11 @@ def _until_failure(
         try:
             results = iter(handle(sets)) if results is None else results
             record = next(results)
-        except FAILURES as error:
+        except ENDINGS:
+            raise
+        except BaseException as error:
+            if isinstance(error, (QRHeadError, ImportError)) and not isinstance(error, FAILURES):
+                raise
             return number, error.with_traceback(None)  # whose frames would hold on to tensors
         seconds = time.perf_counter() - clock
         journal.add(candidates.query_id, {**record, "seconds": seconds, "peak_memory": peak(device)})

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qr_core.explain.words import masses_by_word
+from qr_core.files.replace import write_named
 from qr_core.heads.pairs import format_pairs
 from qr_core.ranking.stages import Stages
 from qr_core.types import Document, DocumentLike, Order, Ranking
@@ -111,8 +112,8 @@ class Explanation:
         return page(self)
 
     def save_html(self, path: str | Path) -> None:
-        """Write `to_html` to a file."""
-        Path(path).write_text(self.to_html(), encoding="utf-8")
+        """Write `to_html` to a file; an error leaves the file that was there."""
+        write_named(path, self.to_html())
 
     def _repr_html_(self) -> str:
         """For notebooks: the page in a frame of its own, which cannot reach the notebook."""

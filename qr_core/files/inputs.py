@@ -21,6 +21,11 @@ MOST_RATIO = 100
 to twenty times, a bomb a thousand times."""
 
 
+def most_unpacked(size: int) -> int:
+    """Bytes that a packed file of `size` bytes may unpack to."""
+    return max(UNPACKED_BYTES, MOST_RATIO * size)
+
+
 def read_text(path: Path, most: int | None = None) -> str:
     """A file's UTF-8 text; unpacked when its name ends in `.gz`.
 
@@ -39,7 +44,7 @@ def read_text(path: Path, most: int | None = None) -> str:
     try:
         with path.open("rb") as file:
             if path.suffix == ".gz":
-                most = min(most, max(UNPACKED_BYTES, MOST_RATIO * path.stat().st_size))
+                most = min(most, most_unpacked(path.stat().st_size))
                 with gzip.open(file) as packed:
                     raw = packed.read(most + 1)
             else:

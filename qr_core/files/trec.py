@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
+from qr_core.files.replace import write_file
+
 _UNSAFE = {"Cc", "Cs", "Zl", "Zp", "Zs"}
 
 
@@ -34,15 +36,17 @@ def _escaped(character: str) -> str:
 
 def write_run(path: Path, tag: str, run: Mapping[str, Mapping[str, float]]) -> None:
     """Write a run; equal scores keep their order, which trec_eval passes over: it orders them by id, descending."""
-    with path.open("w", encoding="utf-8", newline="\n") as lines:
-        for query, scores in run.items():
-            ranked = sorted(scores.items(), key=lambda item: -item[1])
-            for place, (key, score) in enumerate(ranked, start=1):
-                lines.write(f"{word(query)} Q0 {word(key)} {place} {score!r} {tag}\n")
+    lines = []
+    for query, scores in run.items():
+        ranked = sorted(scores.items(), key=lambda item: -item[1])
+        for place, (key, score) in enumerate(ranked, start=1):
+            lines.append(f"{word(query)} Q0 {word(key)} {place} {score!r} {tag}\n")
+    write_file(path, "".join(lines))
 
 
 def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """Write judgements."""
-    with path.open("w", encoding="utf-8", newline="\n") as lines:
-        for query, grades in qrels.items():
-            lines.writelines(f"{word(query)} 0 {word(key)} {grade}\n" for key, grade in grades.items())
+    lines = (
+        f"{word(query)} 0 {word(key)} {grade}\n" for query, grades in qrels.items() for key, grade in grades.items()
+    )
+    write_file(path, "".join(lines))

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from qr_core.display import figures
-from qr_core.files.replace import writing
+from qr_core.files.replace import write_named
 from qr_core.heads.sets import HeadSet
 
 DARK, BRIGHT = (70, 80, 130), (255, 214, 92)
@@ -67,9 +67,7 @@ def save_png(heads: HeadSet, path: Path) -> None:
     InputError
         When matplotlib is missing, or the file cannot be written.
     """
-    drawn = png(heads)
-    with writing(path):
-        path.write_bytes(drawn)
+    write_named(path, png(heads))
 
 
 def png(heads: HeadSet) -> bytes:

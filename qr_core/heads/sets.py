@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from qr_core.errors import HeadSetError
+from qr_core.files.replace import write_named
 from qr_core.heads.pairs import Pair
 from qr_core.heads.parts import HeadShape, Index, Provenance, Score, Strict, TemplateStrings
 from qr_core.prompts.templates import TEMPLATES, Template
@@ -205,10 +206,16 @@ class HeadSet(Strict):
         return cls.from_json(raw.decode("utf-8", errors="replace"), name)
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON, one head a line."""
+        """Write the set as JSON, one head a line; what was there stays until it is whole.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be written.
+        """
         body = json.dumps(self.model_dump(exclude_none=True), indent=2, ensure_ascii=False)
         body = _TRIPLE.sub(r"[\1, \2, \3]", body)
-        Path(path).write_text(f"{body}\n", encoding="utf-8")
+        write_named(path, f"{body}\n")
 
 
 @cache

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "tests" / "unit"
 ELSEWHERE = {"demo", "server"}
 """Packages without tests in `tests/unit`: data, and what `tests/server` asks over HTTP."""
-ACROSS = {"limits", "package", "slow_limits", "structure", "untrusted"}
+ACROSS = {"kills", "limits", "package", "slow_limits", "structure", "untrusted"}
 """Tests of what no single module answers for."""
 
 

@@ -83,7 +83,7 @@ def test_a_file_beyond_the_bound_is_refused(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("note", ["[" * 10**5, "{", '{"a": ' + "9" * 5000 + "}", "\xff"])
 def test_a_note_of_a_work_folder_that_is_broken(tmp_path, note):
     (tmp_path / "job.json").write_text(note, encoding="latin-1")
-    with pytest.raises(InputError, match=r"cannot use|not UTF-8"):
+    with pytest.raises(InputError, match=r"cannot use"):
         WorkFolder(tmp_path, {"a": 1})
 
 

@@ -14,6 +14,7 @@ Everything but `work/` is written anew by each run.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from qr_core.evaluation.report.markdown import html, markdown, title
 from qr_core.evaluation.report.rows import measures_of
 from qr_core.evaluation.runner import file_name
 from qr_core.evaluation.work import Work
+from qr_core.files.replace import make_folder, write_file, writing
 from qr_core.files.trec import write_qrels, write_run
 from qr_core.files.workfolder import refuse_links
 
@@ -34,10 +36,21 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_report(folder: Path, results: Results, work: Work) -> None:
-    """Write all files but `work/`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all files but `work/`, each whole.
+
+    Raises
+    ------
+    InputError
+        When one cannot be written.
+    """
+    make_folder(folder)
     refuse_links(folder)
-    (folder / "metrics.json").write_text(json.dumps(results.report, indent=2, allow_nan=False) + "\n")
+    with writing(folder):
+        _write(folder, results, work)
+
+
+def _write(folder: Path, results: Results, work: Work) -> None:
+    write_file(folder / "metrics.json", json.dumps(results.report, indent=2, allow_nan=False) + "\n")
     _write_candidates(folder / "pools.jsonl", work)
     for name, run in results.runs.items():
         write_run(folder / f"{file_name(name)}.trec", file_name(name), run)
@@ -47,34 +60,36 @@ def write_report(folder: Path, results: Results, work: Work) -> None:
     _write_values(folder / "per-query.csv", results)
     pictures = dict(_pictures(results, work))
     for name, picture in pictures.items():
-        (folder / name).write_bytes(picture)
+        write_file(folder / name, picture)
     text = markdown(results.report, list(pictures))
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(html(title(results.report), text, pictures), encoding="utf-8")
+    write_file(folder / "report.md", text)
+    write_file(folder / "report.html", html(title(results.report), text, pictures))
 
 
 def _write_candidates(path: Path, work: Work) -> None:
     """Texts as well where the task made them: nobody else could have the same."""
-    with path.open("w", encoding="utf-8") as lines:
-        for one in work.candidate_sets:
-            row: dict[str, Any] = {"query-id": one.query_id, "query": one.query}
-            row["candidates"] = [str(document.id) for document in one.documents]
-            if work.grid:
-                row["texts"] = [document.text for document in one.documents]
-            lines.write(json.dumps(row) + "\n")
+    lines = []
+    for one in work.candidate_sets:
+        row: dict[str, Any] = {"query-id": one.query_id, "query": one.query}
+        row["candidates"] = [str(document.id) for document in one.documents]
+        if work.grid:
+            row["texts"] = [document.text for document in one.documents]
+        lines.append(json.dumps(row) + "\n")
+    write_file(path, "".join(lines))
 
 
 def _write_values(path: Path, results: Results) -> None:
     measures = list(dict.fromkeys(measure for found in results.values.values() for measure in found))
-    with path.open("w", encoding="utf-8", newline="") as raw:
-        rows = csv.writer(raw)
-        rows.writerow(["system", "query-id", *measures, "seconds"])
-        for name, found in results.values.items():
-            seconds = results.seconds.get(name, {})
-            queries = dict.fromkeys([*seconds, *(query for values in found.values() for query in values)])
-            for query in queries:
-                cells = [found.get(measure, {}).get(query, "") for measure in measures]
-                rows.writerow([name, _text(query), *cells, seconds.get(query, "")])
+    raw = io.StringIO(newline="")
+    rows = csv.writer(raw)
+    rows.writerow(["system", "query-id", *measures, "seconds"])
+    for name, found in results.values.items():
+        seconds = results.seconds.get(name, {})
+        queries = dict.fromkeys([*seconds, *(query for values in found.values() for query in values)])
+        for query in queries:
+            cells = [found.get(measure, {}).get(query, "") for measure in measures]
+            rows.writerow([name, _text(query), *cells, seconds.get(query, "")])
+    write_file(path, raw.getvalue())
 
 
 def _text(key: str) -> str:

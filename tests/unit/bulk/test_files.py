@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
+import signal
+import tempfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from qr_core import InputError
+from qr_core.bulk import files as bulk_files
 from qr_core.bulk.files import opened, read_part
 from qr_core.bulk.run import rank_file
-from tests.unit.bulk.jobs import SCORER, rows_in, same, write
+from tests.unit.bulk.jobs import OPTIONS, SCORER, rows_in, same, write
 
 
 def test_parts_are_cut_where_documents_change_but_not_without_end(tmp_path):
@@ -61,3 +66,77 @@ def test_parquet_without_the_columns(tmp_path):
     pq.write_table(pa.Table.from_pylist([{"q": "a"}]), tmp_path / "jobs.parquet")
     with pytest.raises(InputError, match="has no columns 'query' and 'documents'"):
         rank_file(tmp_path / "jobs.parquet", tmp_path / "out", scorer=SCORER)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+def packed(folder, kind, count=3000):
+    """A file of jobs that all say the same, which packs well."""
+    rows = [{"query": "q", "documents": ["a" * 100]}] * count
+    path = folder / f"jobs.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl.gz", "parquet"])
+def test_what_unpacks_without_end_is_refused_early(tmp_path, monkeypatch, temporary, kind):
+    """By the rule of all packed files; nothing of it stays, and the disk never holds more than the bound."""
+    path = packed(tmp_path, kind)
+    with opened(path, 100) as file:
+        assert file.jobs == 3000
+    monkeypatch.setattr("qr_core.files.inputs.UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("qr_core.files.inputs.MOST_RATIO", 2)
+    monkeypatch.setattr(bulk_files, "BLOCK", 100)
+    written, write_ = [0], bulk_files._Copy.write
+
+    def counted(self, block):
+        write_(self, block)
+        written[0] += len(block)
+
+    monkeypatch.setattr(bulk_files._Copy, "write", counted)
+    bound = max(1000, 2 * path.stat().st_size)
+    with pytest.raises(InputError, match=rf"jobs\.{kind} unpacks to more than {bound:,} bytes"), opened(path, 100):
+        pass
+    assert written[0] <= bound
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_full_temporary_folder_is_named(tmp_path, monkeypatch, temporary):
+    class Full:
+        def write(self, block):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(bulk_files._Copy, "__enter__", lambda self: setattr(self, "_file", Full()) or self)
+    path, words = packed(tmp_path, "jsonl.gz"), r"cannot unpack .* No space left on device; name another folder"
+    with pytest.raises(InputError, match=words), opened(path, 100):
+        pass
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_unpacked_jobs(tmp_path, monkeypatch, temporary, run, number):
+    seen = []
+
+    def stopped(*_):
+        seen.extend(temporary.iterdir())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("qr_core.bulk.run._run", stopped)
+    source = packed(tmp_path, "jsonl.gz", 3)
+    status, _, err = run("rank-many", "--input", str(source), "--output", str(tmp_path / "out"), *OPTIONS)
+    assert status != 0
+    assert len(seen) == 1
+    assert list(temporary.iterdir()) == []
+    assert "Traceback" not in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from qr_core import InputError
+from qr_core import InputError, ModelLoadError
 from qr_core.bulk.run import rank_file
 from tests.unit.bulk.jobs import OPTIONS, SCORER, jobs_of, rows_in, same, write
 
@@ -70,3 +71,89 @@ def test_another_input_or_other_options_are_refused(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("")
     with pytest.raises(InputError, match="is not empty and holds no run"):
         rank_file(tmp_path / "jobs.jsonl", tmp_path / "mine", scorer=SCORER)
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A finished run of two parts; a function that runs it again."""
+    jobs = [{"query": f"who lit {n}?", "documents": ["a lamp", "an oven"]} for n in range(3)]
+    write(tmp_path / "jobs.jsonl", [*jobs, {"query": ""}])
+
+    def again():
+        return rank_file(tmp_path / "jobs.jsonl", tmp_path / "out", scorer=SCORER, part_size=3, format="trec")
+
+    again()
+    return again
+
+
+def bytes_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("name", ["part-00000.trec", "part-00001.errors.jsonl"])
+def test_a_part_that_is_damaged_is_done_again(tmp_path, done, name):
+    """Of the right size: one bit is another."""
+    before = bytes_in(tmp_path / "out")
+    raw = bytearray(before[name])
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "out" / name).write_bytes(raw)
+    assert done().resumed == 1
+    assert bytes_in(tmp_path / "out") == before
+
+
+def broken(note, **changes):
+    return json.dumps({**json.loads(note), **changes}).encode()
+
+
+NOTES = {
+    "deep": lambda note: b"[" * 10**5,
+    "list": lambda note: b"[1]",
+    "bytes": lambda note: b"\xff\0",
+    "number": lambda note: b"9" * 5000,
+    "no failed": lambda note: b'{"part": 0, "jobs": 3, "bytes": 1}',
+    "failed": lambda note: broken(note, failed="all"),
+    "more failed": lambda note: broken(note, failed=4),
+    "part": lambda note: broken(note, part="0"),
+    "parts": lambda note: broken(note, part=[0]),
+    "far": lambda note: broken(note, part=10**30),
+    "before": lambda note: broken(note, part=-1),
+    "true": lambda note: broken(note, part=False),
+    "jobs": lambda note: broken(note, jobs=1),
+}
+
+
+@pytest.mark.parametrize("damage", NOTES)
+def test_notes_that_are_damaged_cost_their_part_alone(tmp_path, done, damage):
+    before = bytes_in(tmp_path / "out")
+    first, second = before["parts.jsonl"].splitlines()
+    (tmp_path / "out" / "parts.jsonl").write_bytes(NOTES[damage](first) + b"\n" + second + b"\n")
+    assert done().resumed == 1
+    assert bytes_in(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["job.json", "parts.jsonl", "part-00000.trec", ".lock"])
+def test_a_folder_in_place_of_a_file_is_one_line(tmp_path, done, name):
+    (tmp_path / "out" / name).unlink(missing_ok=True)
+    (tmp_path / "out" / name / "below").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"out") as told:
+        done()
+    assert "\n" not in str(told.value)
+
+
+def test_what_a_kill_before_the_first_part_left_is_no_run(tmp_path):
+    """Half a note, or the note of a command whose model could not be loaded: the corrected one is not refused."""
+    write(tmp_path / "jobs.jsonl", jobs_of(1))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "job.json.tmp").write_text("{")
+    rank_file(tmp_path / "jobs.jsonl", out, scorer=SCORER)
+    assert {path.name for path in out.iterdir()} - {".lock"} == {"job.json", "parts.jsonl", "part-00000.parquet"}
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fails(*_):
+            raise ModelLoadError("no weights")
+
+        patch.setattr("qr_core.bulk.ranker.Ranker.__call__", fails)
+        with pytest.raises(ModelLoadError):
+            rank_file(tmp_path / "jobs.jsonl", tmp_path / "other", scorer=SCORER)
+    rank_file(tmp_path / "jobs.jsonl", tmp_path / "other", scorer={**SCORER, "heads": "2-1"})

@@ -93,3 +93,39 @@ def test_what_is_asked_travels_to_other_processes(tmp_path):
         done = Ranker(sent[0])(sent[1], read_part(file.path, sent[1]))
     (row,) = [json.loads(line) for line in done.content.splitlines()]
     assert len(row["hits"]) == 1
+
+
+class PanicError(BaseException):
+    """As extensions in Rust raise: no `Exception`."""
+
+
+@pytest.mark.parametrize("kind", [PanicError, RuntimeError])
+def test_a_text_that_breaks_a_step_costs_its_jobs_alone(tmp_path, monkeypatch, kind):
+    """Also where more jobs in a row hold it than a broken device is allowed: a plain job shows that it works."""
+    texts = ["a lamp", *["cursed"] * (bulk.PATIENCE + 2), "an oven"]
+    write(tmp_path / "jobs.jsonl", [{"query": "who lit it?", "documents": [text]} for text in texts])
+    each = QRScorer._rank_each
+
+    def failing(self, jobs, *rest):
+        if any("cursed" in document.text for _, documents in jobs for document in documents):
+            raise kind("byte index 3 is not a char boundary")
+        return each(self, jobs, *rest)
+
+    monkeypatch.setattr(QRScorer, "_rank_each", failing)
+    summary = rank_file(tmp_path / "jobs.jsonl", tmp_path / "out", scorer=SCORER)
+    rows = rows_in(tmp_path / "out")
+    assert summary.failed == len(texts) - 2
+    assert [row["error"] is None for row in rows] == [text != "cursed" for text in texts]
+    assert rows[1]["error"] == f"line 2: {kind.__name__}: byte index 3 is not a char boundary"
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_program_ends_a_run(tmp_path, monkeypatch, ending):
+    write(tmp_path / "jobs.jsonl", [{"query": "q", "documents": ["a"]}])
+
+    def stopped(*_):
+        raise ending
+
+    monkeypatch.setattr(QRScorer, "_rank_each", stopped)
+    with pytest.raises(ending):
+        rank_file(tmp_path / "jobs.jsonl", tmp_path / "out", scorer=SCORER)

@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from qr_core.cache import folder as document_folder
+from qr_core.files.tensors import packed
 from tests.helpers import DOCUMENTS, QUERY, in_order
 from tests.unit.cache.encoded import scorer_of
 
@@ -47,8 +48,7 @@ def reshaped(path, change=lambda tensor: tensor[:, :, :1].clone()):
     """A consistent entry under the right key, of another shape."""
     found = load_file(path)
     names = {name: change(tensor) for name, tensor in found.items()}
-    about = {"format": document_folder.FORMAT, "key": path.stem, "content": document_folder._checksum(names)}
-    save_file(names, path, about)
+    path.write_bytes(packed(names, {"format": document_folder.FORMAT, "key": path.stem}))
 
 
 def retyped(path):

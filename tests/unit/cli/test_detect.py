@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_detect_retrieval_heads_and_ablate_them(run, tmp_path):
     [
         (["--num-heads", "99"], "only 48 heads"), (["--max-layer", "6"], "layers 0-5"),
         (["--temperature", "0"], "temperature"), (["--depth", "3"], "go with a BEIR folder"),
-        (["--out", "/nowhere/x.json"], "folder that exists"), (["--like", "nobody/none"], "no head set"),
+        (["--out", "/nowhere/x.json"], "name a folder that exists"), (["--like", "nobody/none"], "no head set"),
         (["--criterion", "copy-paste"], "not --data"), (["--data", "/nowhere.jsonl"], "cannot read"),
     ],
 )  # fmt: skip
@@ -100,3 +101,27 @@ def test_detect_without_examples(run, tmp_path):
     status, _, err = run(*detect_options(tmp_path, "--data", str(tmp_path / "none.jsonl")))
     assert status == 2
     assert "no usable example among 0" in err
+
+
+def test_detect_from_a_file_whose_name_is_not_utf8(run, tmp_path):
+    """The set is written, and can be read; the one that was there is not lost before."""
+    args = detect_options(tmp_path, "--num-heads", "3")
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/ex\xffamples.jsonl")
+    try:
+        os.rename(tmp_path / "examples.jsonl", strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    status, _, err = run(*[strange if arg.endswith("examples.jsonl") else arg for arg in args])
+    assert status == 0, err
+    assert HeadSet.load(tmp_path / "heads.json").data == "ex\ufffdamples.jsonl"
+
+
+@pytest.mark.parametrize("name", ["heads.png", "heads.work", "taken", "taken.json/heads.json"])
+def test_where_no_set_can_be_written_is_said_before_the_work(run, tmp_path, monkeypatch, name):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken.json").write_text("{}")
+    monkeypatch.setattr("qr_core.detection.detect.measure_all", None)  # would be a TypeError
+    status, _, err = run(*detect_options(tmp_path, "--out", str(tmp_path / name)))
+    assert status == 2
+    assert err.startswith(("qrhead: cannot write", "qrhead: --out"))
+    assert err.count("\n") == 1

@@ -8,6 +8,7 @@ import torch
 from qr_core import HeadSet, InputError, QRScorer, detect_heads
 from qr_core.attention.layers import layers_of
 from qr_core.detection.measuring import measure
+from qr_core.errors import StoppedError
 from qr_core.model.loading import ModelSource, load_config
 from tests.architectures import FAMILIES
 from tests.unit.detection.planted import EXAMPLES, example
@@ -70,3 +71,20 @@ def test_heads_in_sliding_windows_are_not_judged(save_tiny):
     windows = [layer.window for layer in layers_of(load_config(ModelSource(str(folder))))]
     assert {layer for layer, _ in found.candidates} == {n for n, window in enumerate(windows) if window is None}
     assert any(windows)
+
+
+def test_an_example_that_breaks_a_step_is_named(planted, tmp_path, monkeypatch):
+    """Whatever is raised; what is measured is kept."""
+
+    class PanicError(BaseException):
+        pass
+
+    def failing(scorer, one):
+        if one.id == EXAMPLES[2].id:
+            raise PanicError("not a char boundary")
+        return measure(scorer, one)
+
+    monkeypatch.setattr("qr_core.detection.measuring.measure", failing)
+    with pytest.raises(StoppedError, match=f"example {EXAMPLES[2].id}: PanicError: not a char boundary"):
+        detect_heads(planted[0], EXAMPLES[:4], work=tmp_path, device="cpu")
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2

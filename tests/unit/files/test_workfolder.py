@@ -11,7 +11,7 @@ from qr_core.files.workfolder import WorkFolder
 
 def test_a_work_folder_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot use"):
+    with pytest.raises(InputError, match="it is a file, name a folder"):
         WorkFolder(tmp_path / "file", {})
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(InputError, match="cannot use"):
