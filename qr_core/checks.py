@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
+from qr_core.display.wording import encodable as encodable
 from qr_core.errors import InputError
 from qr_core.types import Document, DocumentLike, as_document
 
@@ -14,14 +14,6 @@ def check_whole_number(name: str, value: object, least: int = 1) -> None:
     """Refuse anything but None and whole numbers from `least`."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
         raise InputError(f"{name} is {value!r}: use a whole number from {least}, or None")
-
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def encodable(text: str) -> str:
-    """`text` with lone surrogates, which no tokenizer accepts, as U+FFFD; every other character keeps its place."""
-    return _SURROGATES.sub("\ufffd", text)
 
 
 LONGEST_ELLIPSIS = 100

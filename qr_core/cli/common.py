@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from qr_core.display.terminal import plain, safe_lines
+from qr_core.checks import encodable
+from qr_core.display.terminal import SafeConsole, plain, safe_lines
 from qr_core.errors import InputError
 from qr_core.options import ScorerOptions
 from qr_core.parallel.pool import Engine
@@ -20,8 +21,8 @@ from qr_core.types import Document, Order
 if TYPE_CHECKING:
     from qr_core.scorer import QRScorer
 
-out = Console(highlight=False, markup=False)
-err = Console(stderr=True, highlight=False, markup=False)
+out = SafeConsole(highlight=False, markup=False)
+err = SafeConsole(stderr=True, highlight=False, markup=False)
 SHOWN_FROM = 10_000
 """A progress bar of tokens appears where there are more of them than this."""
 
@@ -91,5 +92,5 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print text as it is, and to a terminal without what could steer it."""
-    typer.echo(safe_lines(text) if out.is_terminal else text)
+    """Print text as it is, and to a terminal, whatever rich is told to take it for, without what could steer it."""
+    typer.echo(safe_lines(text) if sys.stdout.isatty() or out.is_terminal else encodable(text))

@@ -26,7 +26,7 @@ from qr_core.cli.prune import ask, prune
 from qr_core.cli.rank import rank
 from qr_core.cli.rank_many import rank_many
 from qr_core.cli.serve import serve
-from qr_core.display.terminal import plain
+from qr_core.display.terminal import plain, safe_lines
 from qr_core.errors import QRHeadError
 from qr_core.version import __version__
 
@@ -79,6 +79,13 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
+class _SafeFormatter(logging.Formatter):
+    """Names from files and configs are logged without what could steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return safe_lines(super().format(record))
+
+
 @app.callback()
 def options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is loaded, to standard error.")] = False,
@@ -87,7 +94,9 @@ def options(
     ] = False,
 ) -> None:
     """Options of every command."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_SafeFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from qr_core.display.wording import encodable
+
 if TYPE_CHECKING:
     from qr_core.types import Pruned, Ranking
 
@@ -30,10 +32,11 @@ def ranking_html(ranking: Ranking) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("#", "id", "relevance", "score", "document"))
     about = f"{escape(ranking.query)} <small>({escape(ranking.model)}, heads {escape(ranking.heads)})</small>"
     more = f"<p>and {len(ranking) - SHOWN} more</p>" if len(ranking) > SHOWN else ""
-    return f"<table><caption>{about}</caption><tr>{head}</tr>{''.join(rows)}</table>{more}"
+    return encodable(f"<table><caption>{about}</caption><tr>{head}</tr>{''.join(rows)}</table>{more}")
 
 
 def pruned_html(pruned: Pruned) -> str:
     """What is kept, and how much of the whole that is."""
     about = f"kept {pruned.kept_tokens} of {pruned.total_tokens} tokens for: {pruned.query}"
-    return f'<p><small>{escape(about)}</small></p><pre style="white-space:pre-wrap">{escape(pruned.text)}</pre>'
+    whole = f'<p><small>{escape(about)}</small></p><pre style="white-space:pre-wrap">{escape(pruned.text)}</pre>'
+    return encodable(whole)

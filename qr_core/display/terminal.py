@@ -6,11 +6,14 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qr_core.types import Hit, Ranking
 
 _BLANKS = re.compile(r"\s+")
@@ -30,6 +33,15 @@ def plain(text: str, width: int | None = None) -> str:
 def safe_lines(text: str) -> str:
     """`text` with its lines and tabs, without other control, format and bidirectional characters."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSAFE)
+
+
+class SafeConsole(Console):
+    """A console from which no text, wherever it came from, steers the terminal; styles are the console's own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, without control characters in texts."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(safe_lines(part.text), part.style)
 
 
 def _name(hit: Hit) -> str:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """`text` with lone surrogates, which no tokenizer and no file accepts, as U+FFFD; all else keeps its place."""
+    return _SURROGATES.sub("\ufffd", text)
+
 
 def with_spread(mean: float, deviation: float) -> str:
     """A mean and its standard deviation.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qr_core.checks import encodable
 from qr_core.explain.words import WORD
 from qr_core.heads.pairs import format_pairs
 
@@ -30,7 +31,7 @@ NAME_CHARACTERS = 80
 
 
 def page(found: Explanation) -> str:
-    """The page, as HTML."""
+    """The page, as HTML; lone surrogates, which no file can hold, are U+FFFD."""
     beside = files("qr_core.explain.page")
     style, script = (beside.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -45,7 +46,7 @@ def page(found: Explanation) -> str:
     kind = "attention on the question minus that on N/A" if ranking.calibrated else "attention"
     asked = {word.casefold() for word in WORD.findall(ranking.query) if len(word) >= SHORTEST}
     documents = "".join(_document(place, one, asked) for place, one in enumerate(found.documents, start=1))
-    return f"""<!doctype html>
+    return encodable(f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width"><title>{escape(_line(ranking.query))}</title>
 <style>{style}</style></head><body>
@@ -59,7 +60,7 @@ from word to word with the arrow keys.</p>
 <main>{documents}</main>
 <script type="application/json" id="masses">{_data(found)}</script>
 <script>{script}</script></body></html>
-"""
+""")
 
 
 def frame(found: Explanation) -> str:

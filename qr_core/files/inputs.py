@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from qr_core.errors import InputError
 from qr_core.types import Document, as_document
@@ -16,6 +16,8 @@ from qr_core.types import Document, as_document
 MOST_BYTES = 4 * 2**30
 """Largest text that a file may hold, unpacked."""
 UNPACKED_BYTES = 64 * 2**20
+BLOCK = 2**20
+"""Bytes read at once: a buffer of the whole limit would be taken whatever the file holds."""
 MOST_RATIO = 100
 """A packed file may unpack to `UNPACKED_BYTES`, or to this many times its own size where that is more: text packs five
 to twenty times, a bomb a thousand times."""
@@ -46,9 +48,9 @@ def read_text(path: Path, most: int | None = None) -> str:
             if path.suffix == ".gz":
                 most = min(most, most_unpacked(path.stat().st_size))
                 with gzip.open(file) as packed:
-                    raw = packed.read(most + 1)
+                    raw = _at_most(packed, most + 1)
             else:
-                raw = file.read(most + 1)
+                raw = _at_most(file, most + 1)
         if len(raw) > most:
             what = "unpacks to more than" if path.suffix == ".gz" else "has more than"
             raise InputError(f"{path} {what} {most:,} bytes: split it, or unpack it if you trust it")
@@ -58,6 +60,14 @@ def read_text(path: Path, most: int | None = None) -> str:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {path}: {reason}") from error
+
+
+def _at_most(stream: IO[bytes] | gzip.GzipFile, most: int) -> bytearray:
+    """The bytes of a stream, but no more than `most`."""
+    raw = bytearray()
+    while block := stream.read(min(BLOCK, most - len(raw))):
+        raw += block
+    return raw
 
 
 def json_lines(text: str, origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -116,7 +126,7 @@ def read_source(source: str) -> str:
     if sys.stdin is None:
         raise InputError("standard input is closed: pass a file, or pipe text in")
     try:
-        raw = sys.stdin.buffer.read(MOST_BYTES + 1)
+        raw = _at_most(sys.stdin.buffer, MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
             raise InputError(f"standard input has more than {MOST_BYTES:,} bytes: split it")
         return raw.decode("utf-8-sig")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qr_core.errors import ModelLoadError
 from qr_core.heads.pairs import Pair
@@ -13,8 +13,11 @@ from qr_core.heads.pairs import Pair
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-Index = Annotated[int, Field(ge=0, strict=True)]
-Score = Annotated[float, Field(allow_inf_nan=False)]
+MOST_HEADS = 2**16
+"""Of a whole model; several times those of the largest one known. A map has a cell for each."""
+Index = Annotated[int, Field(ge=0, lt=MOST_HEADS, strict=True)]
+Score = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Size = Annotated[int, Field(gt=0, le=MOST_HEADS)]
 
 
 class Strict(BaseModel):
@@ -26,10 +29,16 @@ class Strict(BaseModel):
 class HeadShape(Strict):
     """The part of a model's config that decides which heads exist."""
 
-    layers: Annotated[int, Field(gt=0)]
-    heads: Annotated[int, Field(gt=0)]
-    kv_heads: Annotated[int, Field(gt=0)]
-    hidden: Annotated[int, Field(gt=0)]
+    layers: Size
+    heads: Size
+    kv_heads: Size
+    hidden: Annotated[int, Field(gt=0, le=2**24)]
+
+    @model_validator(mode="after")
+    def _check(self) -> HeadShape:
+        if self.layers * self.heads > MOST_HEADS:
+            raise ValueError(f"{self.layers} layers of {self.heads} heads: no model has more than {MOST_HEADS} heads")
+        return self
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> HeadShape:
@@ -104,7 +113,7 @@ class Provenance(Strict):
     seed: int = 0
     shuffled: bool = False
     calibrated: bool = False
-    temperature: float | None = None
+    temperature: Score | None = None
     max_layer: int | None = None
     versions: dict[str, str] = {}
     scores: tuple[tuple[Index, Index, Score], ...] = ()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from qr_core.checks import encodable
 from qr_core.errors import HeadSetError
 from qr_core.files.replace import write_named
 from qr_core.heads.pairs import Pair
@@ -125,7 +126,8 @@ class HeadSet(Strict):
         TEMPLATES.check(self.template)
         if TEMPLATES[self.template].needs_strings and self.template_strings is None:
             raise ValueError(f"template {self.template!r} needs template_strings (prefix, suffix, separator)")
-        for layer, head in self.pairs():
+        judged = self.provenance.scores if self.provenance is not None else ()
+        for layer, head in [*self.pairs(), *((layer, head) for layer, head, _ in judged)]:
             if layer >= self.config.layers or head >= self.config.heads:
                 raise ValueError(f"head {layer}-{head} is outside the model: it has {self.config.range}")
         return self
@@ -215,7 +217,7 @@ class HeadSet(Strict):
         """
         body = json.dumps(self.model_dump(exclude_none=True), indent=2, ensure_ascii=False)
         body = _TRIPLE.sub(r"[\1, \2, \3]", body)
-        write_named(path, f"{body}\n")
+        write_named(path, f"{encodable(body)}\n")
 
 
 @cache

@@ -9,7 +9,8 @@ Knows nothing of documents and queries: a text says which of its characters came
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ class Tokens:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.ids)
+
     def moved(self, by: int) -> Tokens:
         """The same tokens, as many characters further on."""
         return Tokens(self.ids, self.starts + by, self.ends + by)
@@ -84,10 +89,13 @@ class Tokeniser:
         bare = spec | {"post_processor": None, "added_tokens": [t for t in spec["added_tokens"] if _is_blank(t)]}
         self._without_controls = Tokenizer.from_str(json.dumps(bare))
         self._continuing = Tokenizer.from_str(json.dumps(_without_first_blank(bare)))
-        self._alone = Tokenizer.from_str(json.dumps(_without_any_blank(bare)))
         self.control_ids = {token["id"] for token in controls}
         unknown = getattr(tokenizer, "unk_token_id", None)
         self._unknown_id = -1 if unknown is None else int(unknown)
+        self._spelling = Tokenizer.from_str(
+            json.dumps(_without_pieces(_without_first_blank(bare), self.control_ids - {self._unknown_id}))
+        )
+        self._alone = Tokenizer.from_str(json.dumps(_without_any_blank(bare)))
 
     def encode(self, string: str) -> Tokens:
         """As the model would see it, control tokens among them."""
@@ -155,7 +163,8 @@ class Tokeniser:
                 parts.append(Tokens(run.ids[i : i + 1], np.array([start]), np.array([end])))
                 continue
             for at in range(start, end):
-                one = _encode(self._continuing, string[at])
+                # A character that is nothing but a control token is shown as one that cannot be shown.
+                one = next(filter(len, (_encode(self._spelling, c) for c in (string[at], "\ufffd"))), _NOTHING)
                 parts.append(Tokens(one.ids, one.starts * 0 + at, one.ends * 0 + at + 1))
         return joined(parts)
 
@@ -166,11 +175,13 @@ def _encode(tokenizer: Tokenizer, string: str) -> Tokens:
     return Tokens(np.asarray(encoding.ids, dtype=np.int64), offsets[:, 0], offsets[:, 1])
 
 
+_NOTHING = Tokens(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+
+
 def joined(parts: Sequence[Tokens]) -> Tokens:
     """One run of tokens after the other."""
     if not parts:
-        empty = np.zeros(0, dtype=np.int64)
-        return Tokens(empty, empty, empty)
+        return _NOTHING
     return Tokens(
         np.concatenate([p.ids for p in parts]),
         np.concatenate([p.starts for p in parts]),
@@ -192,6 +203,22 @@ def _without_first_blank(spec: Any) -> Any:
     if spec.get("type") == "Metaspace" and spec.get("prepend_scheme") == "first":
         return spec | {"prepend_scheme": "never"}
     return {key: value if key == "model" else _without_first_blank(value) for key, value in spec.items()}
+
+
+def _without_pieces(spec: Mapping[str, Any], ids: Set[int]) -> dict[str, Any]:
+    """A tokenizer's description whose vocabulary does not yield `ids`: pieces get names that no text can guess."""
+    model = dict(spec["model"])
+    vocab = model["vocab"]
+    if isinstance(vocab, list):  # Unigram: pieces with their scores, by id
+        model["vocab"] = [[secrets.token_hex(), row[1]] if i in ids else row for i, row in enumerate(vocab)]
+        return {**spec, "model": model}
+    gone = {piece for piece, number in vocab.items() if number in ids}
+    model["vocab"] = {secrets.token_hex() if piece in gone else piece: number for piece, number in vocab.items()}
+    if "merges" in model:
+        prefix = len(model.get("continuing_subword_prefix") or "")
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        model["merges"] = [pair for pair in pairs if gone.isdisjoint((*pair, pair[0] + pair[1][prefix:]))]
+    return {**spec, "model": model}
 
 
 def _without_any_blank(spec: Any) -> Any:

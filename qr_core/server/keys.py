@@ -91,7 +91,7 @@ class ApiKeys:
 def _lines(text: str, origin: str) -> list[tuple[str | None, str]]:
     """Names, where there are some, and keys of one source."""
     keys: list[tuple[str | None, str]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -83,7 +83,7 @@ def texts_of(folder: Path) -> Iterator[str]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = raw.decode("utf-8")
         rows = (
-            [json.loads(line) for line in text.splitlines() if line.strip()] if name.endswith("l") else json.loads(text)
+            [json.loads(line) for line in text.split("\n") if line.strip()] if name.endswith("l") else json.loads(text)
         )
         yield from _strings(rows)
 

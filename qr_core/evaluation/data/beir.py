@@ -21,6 +21,7 @@ from qr_core.errors import InputError
 from qr_core.evaluation.systems.bm25 import Bm25
 from qr_core.evaluation.work import CandidateSet, Request, Work
 from qr_core.files.inputs import json_lines, read_text
+from qr_core.files.trec import read_run
 from qr_core.types import Document
 
 
@@ -70,7 +71,9 @@ def read_beir(folder: Path, split: str = "test") -> BeirSet:
     queries = {key: text for key, text in _fields(_existing(folder, "queries.jsonl"), "_id", "text")}  # noqa: C416
     qrels: dict[str, dict[str, int]] = defaultdict(dict)
     path = _existing(folder, f"qrels/{split}.tsv")
-    for number, line in enumerate(read_text(path).splitlines()[1:], start=2):
+    for number, line in enumerate(read_text(path).split("\n")[1:], start=2):
+        if not line.strip():
+            continue
         parts = line.split("\t")
         if len(parts) != 3 or not _GRADE.match(parts[2]):
             raise InputError(f"{path}, line {number}: expected query-id, corpus-id, score")
@@ -96,13 +99,7 @@ def read_candidates(path: Path) -> dict[str, list[str]]:
                 raise InputError(f"{path}, line {number}: expected 'query-id' and a list 'candidates'")
             found[str(row["query-id"])] = [str(key) for key in row["candidates"]]
         return found
-    ranked: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for number, line in enumerate(text.splitlines(), start=1):
-        parts = line.split()
-        if len(parts) != 6 or not re.fullmatch(r"[0-9]{1,9}", parts[3]):
-            raise InputError(f"{path}, line {number}: expected 'query Q0 document rank score tag'")
-        ranked[parts[0]].append((int(parts[3]), parts[2]))
-    return {query: [key for _, key in sorted(rows)] for query, rows in ranked.items()}
+    return read_run(text, str(path))
 
 
 def sets_from_candidates(

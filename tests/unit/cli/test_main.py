@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+from qr_core.cli.main import _SafeFormatter
+
 
 def test_an_unknown_option_is_status_2(run):
     assert run("rank", "--quary", "q")[0] == 2
@@ -19,3 +23,8 @@ def test_rank_comes_first(run):
     listed = [line.split()[0] for line in out.split("Commands:")[1].strip().splitlines()]
     assert listed[:9] == ["rank", "prune", "ask", "explain", "serve", "rank-many", "detect", "eval", "bench"]
     assert set(listed[9:]) == {"heads", "cache", "demo"}
+
+
+def test_logs_cannot_steer_the_terminal():
+    record = logging.LogRecord("m", logging.WARNING, "f", 1, "model %s", ("a\x1b]0;t\x07\x9b",), None)
+    assert _SafeFormatter("%(message)s").format(record) == "model a]0;t"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qr_core.types import Document, Hit, Ranking
+from qr_core.types import Document, Hit, Pruned, Ranking
 from tests.unit.explain.pages import DOCUMENTS, HOSTILE, QUERY, Page
 
 
@@ -21,3 +21,10 @@ def test_a_long_ranking_and_a_long_document_are_cut():
     assert html.count("<meter") == 50
     assert "and 10 more" in html
     assert "word " * 33 not in html
+
+
+def test_lone_surrogates_are_replaced():
+    hit = Hit(0, 0.0, 0.0, Document("a\ud800b", "t\udfff", "i\udc80"))
+    ranking = Ranking("q\ud800", (hit,), "m", "h")
+    for html in (ranking._repr_html_(), Pruned("q\ud800", ((0, "a\ud800"),), (), 1, 1, "m", "h")._repr_html_()):
+        assert "\ufffd" in html.encode().decode()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console
+from rich.text import Text
 
-from qr_core.display.terminal import plain, safe_lines, show_ranking
+from qr_core.display.tables import table
+from qr_core.display.terminal import SafeConsole, plain, safe_lines, show_ranking
 from qr_core.types import Document, Hit, Ranking
 
 
@@ -37,3 +40,17 @@ def test_a_ranking_names_each_document_and_shows_its_beginning():
 def test_a_ranking_without_a_relevant_document_says_so():
     assert "No document stands out" in shown(Hit(0, -0.5, 0.0, Document("x")))
     assert "No document stands out" not in shown()
+
+
+def test_nothing_that_is_printed_steers_the_terminal():
+    """Neither strings nor cells, whatever they came from; the console's own styles stay."""
+    screen = io.StringIO()
+    console = SafeConsole(file=screen, force_terminal=True, color_system="standard", width=80, highlight=False)
+    shown = table("model")
+    shown.add_row("a\x1b[2Jb\x9b31m")
+    for what in ("x\x1b]0;title\x07y\u202e", shown, Text("bold\x1b[5m", style="bold")):
+        console.print(what)
+    text = screen.getvalue()
+    assert "\x1b[1m" in text
+    assert set(re.findall(r"\x1b[^m]*m", text)) <= {"\x1b[1m", "\x1b[0m"}
+    assert not set(text) & set("\x9b\x07\u202e")

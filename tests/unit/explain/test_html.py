@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from qr_core import Document
 from tests.unit.explain.pages import ALLOWED, DOCUMENTS, HOSTILE, QUERY, Page
 
 
@@ -106,3 +109,13 @@ def test_words_of_the_question_are_marked(embedded):
     assert re.findall(r'<span class="w q" data-w="\d+">(\w+)</span>', html) == ["Amber", "LIGHT"]
     assert html.count("(empty)") == 1
     assert html.count("<meter") == 2
+
+
+def test_lone_surrogates_can_be_saved(found, tmp_path):
+    """As `rank` takes them: the replacement character stands for each."""
+    one = replace(found.documents[0], document=Document("word \ud800 word", "t\udfff"))
+    odd = replace(found, documents=(one,), ranking=replace(found.ranking, query="q\udc80"))
+    odd.save_html(tmp_path / "page.html")
+    assert "word \ufffd" in re.sub("<[^>]*>", "", (tmp_path / "page.html").read_text("utf-8"))
+    odd._repr_html_().encode()
+    json.dumps(odd.to_dict()).encode()

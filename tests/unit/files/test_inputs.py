@@ -6,12 +6,14 @@ import gzip
 import io
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from qr_core import Document, InputError
 from qr_core.files import inputs
-from qr_core.files.inputs import read_documents, read_folder
+from qr_core.files.inputs import read_documents, read_folder, read_text
 
 
 def test_json_lines(tmp_path):
@@ -127,3 +129,30 @@ def test_standard_input_is_read_within_bounds(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="standard input is closed"):
         read_documents("-")
+
+
+class Counting(io.BytesIO):
+    """Remembers the largest read."""
+
+    largest = 0
+
+    def read(self, size=-1):
+        self.largest = max(self.largest, size if size >= 0 else 2**63)
+        return super().read(size)
+
+
+def test_files_and_standard_input_are_read_in_blocks(tmp_path, monkeypatch):
+    """A buffer of the whole limit would fail under a limit of memory, however small the file is."""
+    streams = [Counting(b"a" * 3_000_000), Counting(b"a" * 3_000_000)]
+    monkeypatch.setattr(Path, "open", lambda self, mode: streams[0])
+    assert len(read_text(tmp_path / "a.txt")) == 3_000_000
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=streams[1]))
+    assert len(inputs.read_source("-")) == 3_000_000
+    assert 0 < max(stream.largest for stream in streams) <= inputs.BLOCK
+
+
+def test_standard_input_has_the_limit_of_files(monkeypatch):
+    monkeypatch.setattr(inputs, "MOST_BYTES", 10)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Counting(b"a" * 11)))
+    with pytest.raises(InputError, match="standard input has more than 10 bytes"):
+        inputs.read_source("-")

@@ -113,3 +113,34 @@ def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
 
 def test_published_sets_ship_as_files():
     assert len(list((Path(__file__).parents[3] / "qr_core" / "heads" / "published").glob("*/*.json"))) == 8
+
+
+JUDGED = {"examples": 1, "fingerprint": "f"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config": {"layers": 60_000, "heads": 60_000, "kv_heads": 1, "hidden": 1}}, "config: .* layers of"),
+        ({"config": {"layers": 10**9, "heads": 1, "kv_heads": 1, "hidden": 1}}, "config.layers"),
+        ({"provenance": {**JUDGED, "scores": [[10**6, 0, 1.0]]}}, "provenance.scores.0.0"),
+        ({"provenance": {**JUDGED, "scores": [[900, 0, 1.0]]}}, "head 900-0 is outside the model"),
+        ({"provenance": {**JUDGED, "scores": [[0, 0, 1e308]]}}, "provenance.scores.0.2"),
+        ({"provenance": {**JUDGED, "temperature": float("inf")}}, "provenance.temperature"),
+    ],
+)
+def test_numbers_that_no_model_has_are_refused(change, words):
+    with pytest.raises(HeadSetError, match=words):
+        HeadSet.from_json(json.dumps({**FIELDS, **change}), "heads.json")
+
+
+@pytest.mark.parametrize("field", ["model", "criterion", "data", "source", "\ud800"])
+def test_lone_surrogates_in_a_file_are_one_error_or_written_back(tmp_path, field):
+    text = json.dumps({**FIELDS, field: "a\ud800b"})
+    try:
+        found = HeadSet.from_json(text, "heads.json")
+    except HeadSetError as error:
+        str(error).encode()
+    else:
+        found.save(tmp_path / "back.json")
+        assert HeadSet.load(tmp_path / "back.json").config == found.config
