@@ -33,7 +33,7 @@ def bulk(folder: Path) -> None:
 
 
 def detection(folder: Path) -> None:
-    tiny = {"template": "plain", "device": "cpu", "num_heads": 3}
+    tiny = {"template": "plain", "device": "cpu", "num_heads": 3, "layout": "independent"}
     found = detect_heads(str(GOLDEN / "tiny-llama"), EXAMPLES, work=folder / "heads.work", **tiny)
     found.heads.save(folder / "heads.json")
 

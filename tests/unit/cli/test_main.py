@@ -28,3 +28,12 @@ def test_rank_comes_first(run):
 def test_logs_cannot_steer_the_terminal():
     record = logging.LogRecord("m", logging.WARNING, "f", 1, "model %s", ("a\x1b]0;t\x07\x9b",), None)
     assert _SafeFormatter("%(message)s").format(record) == "model a]0;t"
+
+
+def test_an_error_of_the_system_is_one_line(run, monkeypatch):
+    def fails(*_):
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr("qr_core.heads.sets.HeadSet.load", fails)
+    status, _, err = run("heads", "show", "a/b")
+    assert (status, err) == (2, "qrhead: /some/file: Permission denied\n")
