@@ -79,6 +79,7 @@ class ErrorBody(BaseModel):
 
 REFUSALS: dict[int, str] = {
     401: "No key, or an unknown one.",
+    403: "Asked under a foreign name, or from another site's page.",
     408: "The body came too slowly.",
     413: "The body is too large.",
     415: "Not plain JSON.",

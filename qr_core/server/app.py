@@ -1,6 +1,6 @@
 """App: `create_app`, which puts all layers together and mounts every dialect.
 
-observe (one answer, one log line) -> gate (keys) -> limits (body) -> dialect -> service -> queue -> scorer
+observe (one answer, one log line) -> hosts -> gate (keys) -> limits (body) -> dialect -> service -> queue -> scorer
 
 Knows nothing of sockets or signals: `qrhead serve` runs it, and any ASGI server can.
 """
@@ -21,6 +21,7 @@ from qr_core.server import status
 from qr_core.server.answers import ErrorBody, ErrorShape, Refusal, invalid, refusals
 from qr_core.server.auth import Gate, bearer
 from qr_core.server.dialects import DIALECTS
+from qr_core.server.hosts import Hosts
 from qr_core.server.limits import Limits
 from qr_core.server.observe import Observe
 from qr_core.server.record import Record
@@ -88,5 +89,6 @@ def create_app(scorer: QRScorer, settings: Settings | None = None) -> FastAPI:
     app.include_router(status.router)
     app.add_middleware(Limits, settings=service.settings, queue=service.queue)
     app.add_middleware(Gate, keys=service.settings.keys)
+    app.add_middleware(Hosts, allowed=service.settings.allowed_hosts)
     app.add_middleware(Observe, service=service, endpoints=_endpoints())  # the last one added is the outermost
     return app

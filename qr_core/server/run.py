@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
@@ -15,7 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from qr_core.errors import InputError
-from qr_core.server.logs import log_event
+from qr_core.server.hosts import is_loopback
+from qr_core.server.logs import log, log_event
 from qr_core.server.patience import patient
 from qr_core.server.service import Service
 from qr_core.server.settings import Settings
@@ -52,6 +52,8 @@ class DrainingServer(uvicorn.Server):
         address = self.servers[0].sockets[0].getsockname()
         keys = len(self.service.settings.keys)
         log_event("listening", host=address[0], port=address[1], model=self.service.model_name, keys=keys)
+        if not keys:
+            log.warning("no API keys: all who ask share what is cached; an address has one share of queue and memory")
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether it is time to close."""
@@ -112,7 +114,7 @@ def check_exposure(host: str, keys: int, allow_open: bool) -> None:
         addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError as error:
         raise InputError(f"host {host!r} is not known: {error}") from error
-    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+    if not all(map(is_loopback, addresses)):
         raise InputError(
             f"{host} can be reached from other machines: give API keys (--api-key-file, or QRHEAD_API_KEYS in the "
             "environment), or say --allow-open if everyone may use this server"

@@ -41,6 +41,9 @@ class Settings:
         Seconds from a request's arrival until it is given up, with 503 while it waits and 504 while it is scored.
     grace : float
         Seconds to finish accepted requests, once told to stop.
+    allowed_hosts : tuple of str
+        Names by which the server may be asked besides `localhost` and its like, and whose pages may ask it; others are
+        refused with 403. With none, any name will do on addresses that other machines can reach.
     order : str
         Where the first document stands in the prompt, unless the request says so: see `QRScorer.rank`.
 
@@ -62,6 +65,9 @@ class Settings:
     body_timeout: float = option(30.0, "Seconds for a client to send a request, and to receive the answer.")
     request_timeout: float = option(60.0, "Seconds until a request is given up.")
     grace: float = option(30.0, "Seconds to finish accepted requests, once told to stop.")
+    allowed_hosts: tuple[str, ...] = option(
+        (), "Further names by which it may be asked, and whose pages may ask it, separated by commas."
+    )
     order: Order = option("given", "reversed: the first document stands nearest the query, for retrieved lists.")
 
     def __post_init__(self) -> None:
@@ -75,4 +81,9 @@ class Settings:
             raise InputError(
                 f"max_buffered_bytes is {self.max_buffered_bytes}, less than the {self.max_body_bytes} of one body"
             )
+        if isinstance(self.allowed_hosts, str) or not all(isinstance(one, str) for one in self.allowed_hosts):
+            raise InputError(f"allowed_hosts is {self.allowed_hosts!r}: use a tuple of names, such as ('example.org',)")
+        for name in self.allowed_hosts:
+            if not name or set(name) & set("/:@*, "):
+                raise InputError(f"allowed_hosts has {name!r}: use names without scheme and port, such as example.org")
         check_one_of("order", self.order, Order)

@@ -175,5 +175,5 @@ def test_bad_options_are_one_line(run, monkeypatch, options, words):
 
 def test_the_gate_stands_before_the_limits(live):
     layers = [layer.cls.__name__ for layer in live.app.user_middleware]
-    assert layers == ["Observe", "Gate", "Limits"]
+    assert layers == ["Observe", "Hosts", "Gate", "Limits"]
     assert Gate.__name__ in layers

@@ -160,16 +160,6 @@ def test_errors_stand_under_each_protocols_name(live):
         assert set(answer.json()) == set(body)
 
 
-def test_no_other_origin_is_let_in(live):
-    headers = {"origin": "https://example.org", "access-control-request-method": "POST"}
-    preflight = live.client.options("/v1/rerank", headers=headers)
-    assert preflight.status_code == 405
-    answer = live.post("/v1/rerank", {"query": QUERY, "documents": TEXTS}, headers=headers)
-    assert not any(name.startswith("access-control") for name in answer.headers)
-    simple = live.client.post("/v1/rerank", content=json.dumps({"query": "q", "documents": ["d"]}))
-    assert simple.status_code == 415  # what a page may send without asking first is not taken
-
-
 def test_an_unexpected_error_is_an_id_and_logged_without_text(live, monkeypatch, log_lines):
     def broken(query, documents, **_):
         raise RuntimeError(f"cannot read {query} {documents[0].text}")

@@ -199,7 +199,9 @@ async def test_a_hundred_thousand_documents(content):
 
 def test_slow_clients_and_dropped_connections(content):
     """Two hundred bodies that trickle in and three hundred that break off: others are served, and all are ended."""
-    head = b"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n"
+    head = (
+        b"POST /v1/rerank HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n"
+    )
     with child([*COMMAND, "--body-timeout", "30"]) as server:
         port = int(server.url.rpartition(":")[2])
         before = server.memory
