@@ -31,6 +31,8 @@ class StubServer(ThreadingHTTPServer):
         self.script: list[tuple[int, Any, float]] = [(200, completion(" Blue. "), 0)]
         self.seen: list[dict[str, Any]] = []
         self.models = ["stub"]
+        self.headers: dict[str, str] = {}  # further ones of each reply
+        self.sent = 0
 
     @property
     def messages(self) -> list[str]:
@@ -62,8 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(raw)))
             self.send_header("Retry-After-Ms", "1")  # tests need not wait long between tries
+            for name, value in self.server.headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(raw)
+            for start in range(0, len(raw), 65536):
+                self.wfile.write(raw[start : start + 65536])
+                self.server.sent += len(raw[start : start + 65536])
         except (BrokenPipeError, ConnectionResetError):
             pass
 

@@ -1,9 +1,10 @@
-"""Endpoint generator: any server that speaks the OpenAI chat protocol."""
+"""Endpoint generator: any server that speaks the OpenAI chat protocol. It is not trusted: replies are bounded."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ TIMEOUT_SECONDS = 120.0
 RETRIES = 2
 PAUSE_SECONDS = 0.5
 """Before the first further try; it doubles with each."""
+REPLY_BYTES = 16 * 2**20
+"""Most that is read of a reply: about a hundred times the longest answer of any model."""
 REFUSED = (400, 413, 422)
 """Statuses that speak of the request, not of the server."""
 
@@ -23,12 +26,18 @@ class MalformedReplyError(GenerationError):
     """An endpoint's reply is not a chat completion, or holds no text."""
 
 
+class RefusedReplyError(GenerationError):
+    """An endpoint's reply is too large, or compressed, so that it might become too large."""
+
+
 class RefusedRequestError(GenerationError):
     """An endpoint refuses this one request, as a rule because its message is too long; others may pass."""
 
 
 class EndpointGenerator:
     """Any server that speaks the OpenAI chat protocol (needs the `openai` package).
+
+    Redirects are not followed: the key and the text are for the address that was named.
 
     Time-outs, 429, server errors and malformed replies are tried again, with growing pauses, before they are reported.
 
@@ -62,7 +71,7 @@ class EndpointGenerator:
         retries: int = RETRIES,
     ) -> None:
         try:
-            from openai import OpenAI
+            from openai import DefaultHttpxClient, OpenAI
         except ModuleNotFoundError as error:
             raise InputError(missing_extra(error, "ask")) from error
         if not _is_address(url):
@@ -71,7 +80,11 @@ class EndpointGenerator:
         self._model = model
         self._retries = retries
         key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self._client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
+        bounded = DefaultHttpxClient(follow_redirects=False, event_hooks={"response": [_bound]})
+        plain = {"Accept-Encoding": "identity"}
+        self._client = OpenAI(
+            base_url=url, api_key=key, timeout=timeout, max_retries=retries, http_client=bounded, default_headers=plain
+        )
 
     @property
     def name(self) -> str:
@@ -105,6 +118,8 @@ class EndpointGenerator:
         except APITimeoutError as error:
             raise GenerationError(f"{self.url} did not answer in time") from error
         except APIConnectionError as error:
+            if isinstance(error.__cause__, RefusedReplyError):
+                raise GenerationError(f"{self.url}: {error.__cause__}") from error
             raise GenerationError(f"{self.url} cannot be reached: {error.__cause__ or error}") from error
         except APIStatusError as error:
             kind = RefusedRequestError if error.status_code in REFUSED else GenerationError
@@ -122,6 +137,30 @@ class EndpointGenerator:
         if len(listed) != 1:
             raise InputError(f"{self.url} serves {len(listed)} models ({', '.join(listed[:5])}): name one")
         return listed[0]
+
+
+def _bound(response: Any) -> None:
+    """Let no more than `REPLY_BYTES` of a response be read: a hook of the HTTP client, before it reads the body."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise RefusedReplyError("the reply is compressed, though that was not asked for")
+    stream = response.stream
+    # httpx or httpx2, whichever the installed openai is made for
+    base: Any = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")
+
+    class Bounded(base):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            taken = 0
+            for part in stream:
+                taken += len(part)
+                if taken > REPLY_BYTES:
+                    raise RefusedReplyError(f"the reply is larger than {REPLY_BYTES} bytes")
+                yield part
+
+        def close(self) -> None:
+            stream.close()
+
+    response.stream = Bounded()
 
 
 def _is_address(url: str) -> bool:

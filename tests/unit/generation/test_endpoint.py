@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 
 import pytest
@@ -98,3 +99,30 @@ def test_a_missing_openai_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(InputError, match=r"openai is missing: pip install 'qrhead\[ask\]'"):
         EndpointGenerator("http://localhost:8000/v1")
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+def test_a_reply_without_end_is_not_read(stub, endpoint, monkeypatch, status):
+    monkeypatch.setattr("qr_core.generation.endpoint.REPLY_BYTES", 100_000)
+    stub.script = [(status, b" " * 50_000_000, 0)]
+    with pytest.raises(GenerationError, match="the reply is larger than 100000 bytes"):
+        endpoint(model="stub", retries=0).generate("q")
+    assert stub.sent < 40_000_000
+    stub.models = ["m" * 200_000]
+    with pytest.raises(GenerationError, match="the reply is larger than 100000 bytes"):
+        endpoint(retries=0).generate("q")
+
+
+def test_a_reply_that_unpacks_is_refused(stub, endpoint):
+    stub.headers = {"Content-Encoding": "gzip"}
+    stub.script = [(200, gzip.compress(b" " * 10_000_000), 0)]
+    with pytest.raises(GenerationError, match="the reply is compressed, though"):
+        endpoint(model="stub", retries=0).generate("q")
+
+
+def test_redirects_are_not_followed(stub, endpoint):
+    stub.headers = {"Location": f"{stub.url}/elsewhere"}
+    stub.script = [(307, {}, 0), (200, completion("Blue."), 0)]
+    with pytest.raises(GenerationError, match="answered with status 307"):
+        endpoint(model="stub", retries=0).generate("q")
+    assert len(stub.seen) == 1
