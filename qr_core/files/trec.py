@@ -24,7 +24,8 @@ _ESCAPE = re.compile(r"\\(?:\\|x\{([0-9a-f]{1,5}|10[0-9a-f]{4})\})")
 def word(key: str) -> str:
     r"""An id that stands in one column of a file: blanks, control characters and lone surrogates as `\x{20}`.
 
-    A backslash becomes two, and an empty id one, so that different ids stay different; all others stay as they are.
+    So is U+FEFF, which readers take off the beginning of a file. A backslash becomes two, and an empty id one, so that
+    different ids stay different; all others stay as they are.
     """
     if not key:
         return "\\"
@@ -34,7 +35,7 @@ def word(key: str) -> str:
 def _escaped(character: str) -> str:
     if character == "\\":
         return "\\\\"
-    unsafe = character.isspace() or unicodedata.category(character) in _UNSAFE
+    unsafe = character.isspace() or unicodedata.category(character) in _UNSAFE or character == "\ufeff"
     return f"\\x{{{ord(character):x}}}" if unsafe else character
 
 

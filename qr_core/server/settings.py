@@ -81,7 +81,8 @@ class Settings:
             raise InputError(
                 f"max_buffered_bytes is {self.max_buffered_bytes}, less than the {self.max_body_bytes} of one body"
             )
-        if isinstance(self.allowed_hosts, str) or not all(isinstance(one, str) for one in self.allowed_hosts):
+        named: object = self.allowed_hosts
+        if not isinstance(named, tuple) or not all(isinstance(one, str) for one in named):
             raise InputError(f"allowed_hosts is {self.allowed_hosts!r}: use a tuple of names, such as ('example.org',)")
         for name in self.allowed_hosts:
             if not name or set(name) & set("/:@*, "):
