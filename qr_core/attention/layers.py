@@ -57,6 +57,7 @@ def layers_of(config: PreTrainedConfig) -> list[Layer]:
             f"{type(config).__name__} chooses the keys of a token from all of a prompt, later ones too, "
             "so a prefix cannot be encoded alone: not supported"
         )
+    check_equal_heads(text)
     named = getattr(text, "layer_types", None) or [None] * len(kinds)
     chunks = getattr(text, "attention_chunk_size", None) is not None
     found = []
@@ -65,6 +66,23 @@ def layers_of(config: PreTrainedConfig) -> list[Layer]:
         chunked = window is not None and (chunks if name is None else name == "chunked_attention")
         found.append(Layer(isinstance(layer, CacheLayerMixin), None if window is None else int(window), chunked))
     return found
+
+
+def check_equal_heads(config: PreTrainedConfig) -> None:
+    """Refuse a decoder's config that gives layers different numbers of heads: a head set has one number for all.
+
+    Raises
+    ------
+    ModelLoadError
+        Naming the field and the numbers.
+    """
+    for field, value in vars(config).items():
+        if "attention_heads" in field and isinstance(value, list | tuple) and len(set(value)) > 1:
+            numbers = ", ".join(map(str, sorted(set(value))))
+            raise ModelLoadError(
+                f"{type(config).__name__} has layers with different numbers of heads ({field}: {numbers}), "
+                "which is not supported"
+            )
 
 
 def windows_of(layers: Iterable[Layer]) -> dict[int, int]:

@@ -25,6 +25,9 @@ class Facts:
     Attributes
     ----------
     layers : list of Layer
+        Of the whole model.
+    depth : int
+        How many of them, from the lowest, are loaded.
     windows : dict of int to int
         How far back each layer looks that does not look at everything.
     device : torch.device
@@ -48,6 +51,7 @@ class Facts:
     """
 
     layers: list[Layer]
+    depth: int
     windows: dict[int, int]
     device: torch.device
     widest: int
@@ -75,6 +79,7 @@ class Facts:
         devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
         return cls(
             layers=layers,
+            depth=len(layers),
             windows=windows_of(layers),
             device=model.device,
             widest=4 * max(int(getattr(text, "intermediate_size", None) or 0), 4 * int(text.hidden_size)),

@@ -56,7 +56,9 @@ def held_to(model: PreTrainedModel, length: int) -> Iterator[None]:
             return args, {**kwargs, "position_ids": longer}
         return (args[0], longer, *args[2:]), kwargs
 
-    def drop_last(_: torch.nn.Module, __: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def drop_last(_: torch.nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(output, Tensor):  # cosine and sine in one, as complex numbers
+            return output[..., :-1, :]
         return tuple(part[..., :-1, :] for part in output)
 
     with ExitStack() as hooks:

@@ -25,6 +25,7 @@ from qr_core.attention.sharding import loading_options
 from qr_core.errors import ModelLoadError
 from qr_core.forks import after_fork
 from qr_core.model.loading import ModelSource, dtype_of, readable, same_source
+from qr_core.model.shallow import lower_layers
 from qr_core.model.verify import check_readable, packs_queries
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class SharedModel:
     @property
     def loaded_layers(self) -> int:
         """How many layers are in memory now."""
-        return 0 if self._model is None else int(self._model.config.get_text_config(decoder=True).num_hidden_layers)
+        return 0 if self._model is None else facts_of(self._model).depth
 
     def at_depth(self, deepest: int) -> PreTrainedModel:
         """The model with at least layers 0 to `deepest`, loading what is missing. The caller holds the lock.
@@ -113,10 +114,10 @@ class SharedModel:
         device_map = dict(source.device_map) if isinstance(source.device_map, tuple) else source.device_map
         if device_map is None and getattr(self.config, "quantization_config", None) is not None:
             device_map = {"": source.device}  # quantised weights cannot be moved afterwards
-        with _loading, readable(source, "weights"), _quiet_loading():
+        with _loading, readable(source, "weights"), _quiet_loading(), lower_layers(self.config, layers) as built:
             model, report = kind.from_pretrained(
                 source.name,
-                config=_shallow(self.config, layers),
+                config=copy.deepcopy(self.config),
                 dtype=dtype_of(source, self.config),
                 device_map=device_map,
                 use_safetensors=None if source.allow_pickle else True,
@@ -133,19 +134,8 @@ class SharedModel:
         if device_map is None and not source.tp_size:
             model = model.to(source.device)
         model.eval().requires_grad_(False)
+        facts_of(model).depth = built.depth
         return cast(PreTrainedModel, model)
-
-
-def _shallow(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
-    """A copy of `config` with the first `layers` layers only."""
-    config = copy.deepcopy(config)
-    text = config.get_text_config(decoder=True)
-    all_layers = text.num_hidden_layers
-    for name, value in list(vars(text).items()):  # per-layer lists, such as layer_types
-        if isinstance(value, list) and len(value) == all_layers:
-            setattr(text, name, value[:layers])
-    text.num_hidden_layers = layers
-    return config
 
 
 @contextmanager

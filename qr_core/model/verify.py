@@ -2,7 +2,8 @@
 
 Two comparisons on a short prompt. In one forward pass, each layer's eager function and the capture's formula get the
 very same queries, keys and mask, so they agree closely in any dtype. Then a whole prefill and query pass is compared
-with the model's eager attention, which also tests positions, masks and the reuse of a prefix.
+with the model's eager attention, which also tests positions, masks and the reuse of a prefix. Of a shallow copy that
+attention must be the same with one layer more.
 
 Knows nothing of documents or heads that were chosen.
 """
@@ -20,10 +21,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from qr_core.attention.capture import Capture, attention, attention_weights
+from qr_core.attention.loaded import facts_of
 from qr_core.attention.prefill import prefill
 from qr_core.attention.query_pass import query_pass, query_passes
 from qr_core.attention.sharding import all_heads, shards_of, worst
 from qr_core.errors import ModelLoadError, NonFiniteError
+from qr_core.model.shallow import one_layer_more
+from qr_core.model.verify_places import far
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +42,8 @@ FORMULA_TOLERANCE = 0.003
 """Share of the attention that may lie elsewhere in a layer that got the same input, mean over rows and heads."""
 PACKED_TOLERANCE = 0.02
 """The same where one pass runs several suffixes, weights not in float32."""
+PLACE_TOLERANCE = 0.002
+"""The same for one pass that is run twice, at places in memory that should not matter."""
 
 _DISTANCES: ContextVar[dict[int, float] | None] = ContextVar("qrhead_self_check", default=None)
 
@@ -73,7 +79,7 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS
         When attention never reaches the capture, or the two differ.
     """
     text = model.config.get_text_config(decoder=True)
-    layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
+    layers, heads = facts_of(model).depth, int(text.num_attention_heads)
     ids = (torch.arange(tokens, device=model.device) * 7 + 3)[None] % int(text.vocab_size)
     start = tokens * 2 // 3
     rows = tokens - start
@@ -84,17 +90,28 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS
     )
     problem = f"{name} cannot be scored: the attention of {type(model).__name__} "
     try:
+        eager = _eager(model, ids)
+        unequal = {len(weights[0]) for weights in eager or ()} - {heads} if shards_of(model) == 1 else set()
+        if unequal:
+            numbers = ", ".join(map(str, sorted({heads, *unequal})))
+            raise ModelLoadError(f"{problem}has another number of heads in some layers ({numbers}): not supported")
         masses = query_pass(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
-        with attention(model, "eager"):
-            eager = model(input_ids=ids, output_attentions=True, use_cache=False).attentions
+        deeper = eager
+        if layers < len(facts_of(model).layers):
+            with one_layer_more(model):
+                deeper = _eager(model, ids)
         formula = _formula_distances(model, ids)
     except NonFiniteError as error:
         raise ModelLoadError(f"{name} cannot be scored: {error}") from error
+    except ModelLoadError:
+        raise
     except Exception as error:  # the model's own code may raise anything
         raise ModelLoadError(f"{problem}fails in the self-check: {error or type(error).__name__}") from error
     if sorted(masses) != list(range(layers)):
         raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
     compare(model, masses, eager, start, problem)
+    if not same_masses(model, eager, deeper[:layers]):
+        raise ModelLoadError(f"{problem}depends on how many layers are above: choose heads of the last layer as well")
     for layer in range(layers):
         if not formula.get(layer, 0.0) <= FORMULA_TOLERANCE:
             raise ModelLoadError(
@@ -155,7 +172,7 @@ def packs_queries(model: PreTrainedModel) -> bool:
     It does not where a model counts positions by itself, or lets one token's computation depend on its neighbours'.
     """
     text = model.config.get_text_config(decoder=True)
-    layers = int(text.num_hidden_layers)
+    layers = facts_of(model).depth
     every = {layer: range(int(text.num_attention_heads)) for layer in range(layers)}
     ids = (torch.arange(CHECK_TOKENS + 8, device=model.device) * 7 + 3) % int(text.vocab_size)
     suffixes = [part.tolist() for part in (ids[8:16], ids[10:13], ids[16:])]
@@ -163,17 +180,32 @@ def packs_queries(model: PreTrainedModel) -> bool:
         prefix = prefill(model, ids[None, :8], layers - 1)
         alone = [query_passes(model, prefix, [suffix], every)[0] for suffix in suffixes]
         several = query_passes(model, prefix, suffixes, every)
+        farther = query_passes(model, far(model, prefix), suffixes, every)
     except Exception:  # the model's own code may raise anything
         return False
-    return same_masses(model, alone, several)
+    return same_masses(model, alone, several) and same_masses(model, several, farther, PLACE_TOLERANCE)
 
 
-def same_masses(model: PreTrainedModel, ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether masses that should be equal differ by no more than rounding does in this model."""
+def _eager(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, ...]:
+    with attention(model, "eager"):
+        found: tuple[Tensor, ...] = model(input_ids=ids, output_attentions=True, use_cache=False).attentions
+    return found
+
+
+def same_masses(
+    model: PreTrainedModel, ones: Sequence[Tensor], others: Sequence[Tensor], rounded: float = PACKED_TOLERANCE
+) -> bool:
+    """Whether masses that should be equal differ by no more than rounding does in this model.
+
+    Parameters
+    ----------
+    rounded : float
+        Share of the attention that may lie elsewhere, weights not in float32.
+    """
     distances = [(one - other).abs() for one, other in zip(ones, others, strict=True)]
     if _exact(model):
         return all(float(distance.max()) <= EXACT_TOLERANCE for distance in distances)
-    return all(float(distance.sum(dim=-1).mean() / 2) <= PACKED_TOLERANCE for distance in distances)
+    return all(float(distance.sum(dim=-1).mean() / 2) <= rounded for distance in distances)
 
 
 def _exact(model: PreTrainedModel) -> bool:

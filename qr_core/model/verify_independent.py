@@ -21,7 +21,8 @@ from qr_core.attention.prefill import prefill
 from qr_core.attention.prefix import RoomyPrefix, joined
 from qr_core.attention.query_pass import Placement, query_passes
 from qr_core.errors import ModelLoadError, NonFiniteError
-from qr_core.model.verify import compare, same_masses
+from qr_core.model.verify import PLACE_TOLERANCE, compare, same_masses
+from qr_core.model.verify_places import far
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,6 +69,7 @@ def check_independent(model: PreTrainedModel, deepest: int, name: str) -> None:
         with rope.held_to(model, int(positions.max()) + 1):
             prefix = _encoded(model, ids, deepest)
             alone = query_passes(model, prefix, [query], every, placement)[0]
+            farther = query_passes(model, far(model, prefix), [query], every, placement)[0]
             eager = _eager(model, ids, positions, seen)
             facts.packs_independent = _packs(model, prefix, query, every, placement)
     except NonFiniteError as error:
@@ -76,6 +78,8 @@ def check_independent(model: PreTrainedModel, deepest: int, name: str) -> None:
         raise ModelLoadError(f"{problem}fails in the self-check: {error or type(error).__name__}") from error
     masses = alone.view(deepest + 1, 1, heads, START)
     compare(model, dict(enumerate(masses)), eager, START, problem)
+    if not same_masses(model, [alone], [farther], PLACE_TOLERANCE):
+        raise ModelLoadError(f"{problem}counts positions where tokens stand in memory: pass layout='joint'")
     facts.independent = deepest
 
 

@@ -7,15 +7,19 @@ import shutil
 
 import pytest
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    LagunaConfig,
     MambaConfig,
     Qwen3NextConfig,
 )
 
 from qr_core import HeadSetError, ModelLoadError, QRScorer
+from qr_core.attention import layers
 from qr_core.model import loading as models
-from tests.architectures import COMMON
+from qr_core.model import verify
+from tests.architectures import COMMON, EXPERTS
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY
 
 HEADS = "2-1,3-3,1-7"
@@ -111,3 +115,21 @@ def test_layers_without_keys_of_their_own_are_refused(tmp_path, field):
     (tmp_path / "config.json").write_text(json.dumps({**config, field: 2}))
     with pytest.raises(ModelLoadError, match="not supported"):
         tiny(tmp_path)
+
+
+def unequal_heads() -> LagunaConfig:
+    return LagunaConfig(**COMMON, head_dim=8, **EXPERTS, num_experts=4, num_attention_heads_per_layer=[8, 4, 8, 4])
+
+
+def test_different_numbers_of_heads_are_refused_before_weights_are_read(save_tiny):
+    folder = save_tiny(unequal_heads())
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match=r"different numbers of heads \(num_attention_heads_per_layer: 4, 8\)"):
+        tiny(folder)
+
+
+def test_different_numbers_of_heads_are_refused_where_the_config_does_not_list_them(monkeypatch):
+    monkeypatch.setattr(layers, "check_equal_heads", lambda _: None)
+    model = AutoModel.from_config(unequal_heads()).eval()
+    with pytest.raises(ModelLoadError, match=r"another number of heads in some layers \(4, 8\): not supported"):
+        verify.check_readable(model, "tiny")
