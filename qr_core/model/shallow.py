@@ -48,7 +48,7 @@ def lower_layers(config: PreTrainedConfig, layers: int) -> Iterator[Built]:
         if not ours or not _is_stack(child) or len(child) != every:
             return None
         built.depth = layers
-        return child[:layers]  # type: ignore[return-value]
+        return child[:layers]
 
     if layers >= every:
         yield built
