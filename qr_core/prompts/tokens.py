@@ -12,6 +12,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,20 +83,43 @@ class Tokeniser:
                 f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: "
                 "convert it to a fast one (a tokenizer.json file) and save it in the model's folder"
             )
-        spec = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
-        self.leading = _leading_ids(spec) if adds_bos else []
-        self._whole = Tokenizer.from_str(json.dumps(spec | {"post_processor": None}))
-        controls = [token for token in spec["added_tokens"] if not _is_blank(token)]
-        bare = spec | {"post_processor": None, "added_tokens": [t for t in spec["added_tokens"] if _is_blank(t)]}
-        self._without_controls = Tokenizer.from_str(json.dumps(bare))
-        self._continuing = Tokenizer.from_str(json.dumps(_without_first_blank(bare)))
-        self.control_ids = {token["id"] for token in controls}
+        self._source: str = backend.to_str()
+        self._whole = Tokenizer.from_str(self._source)
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self.leading = _leading_ids(self._whole) if adds_bos else []
+        self._whole.post_processor = None
+        added = self._whole.get_added_tokens_decoder()
+        self.control_ids = {number for number, token in added.items() if not _is_blank(token.special, token.content)}
         unknown = getattr(tokenizer, "unk_token_id", None)
         self._unknown_id = -1 if unknown is None else int(unknown)
-        self._spelling = Tokenizer.from_str(
-            json.dumps(_without_pieces(_without_first_blank(bare), self.control_ids - {self._unknown_id}))
-        )
-        self._alone = Tokenizer.from_str(json.dumps(_without_any_blank(bare)))
+
+    @cached_property
+    def _alone(self) -> Tokenizer:
+        """For a text that continues a prompt."""
+        return Tokenizer.from_str(json.dumps(_without_any_blank(self._bare())))
+
+    # The others are for texts that spell control tokens, which are few: each is a vocabulary of its own.
+
+    @cached_property
+    def _without_controls(self) -> Tokenizer:
+        return Tokenizer.from_str(json.dumps(self._bare()))
+
+    @cached_property
+    def _continuing(self) -> Tokenizer:
+        return Tokenizer.from_str(json.dumps(_without_first_blank(self._bare())))
+
+    @cached_property
+    def _spelling(self) -> Tokenizer:
+        """For single characters, none of which becomes a control token."""
+        spelt = _without_pieces(_without_first_blank(self._bare()), self.control_ids - {self._unknown_id})
+        return Tokenizer.from_str(json.dumps(spelt))
+
+    def _bare(self) -> dict[str, Any]:
+        """The tokenizer's description, without control tokens."""
+        spec = json.loads(self._source)
+        blank = [token for token in spec["added_tokens"] if _is_blank(token["special"], token["content"])]
+        return {**spec, "truncation": None, "padding": None, "post_processor": None, "added_tokens": blank}
 
     def encode(self, string: str) -> Tokens:
         """As the model would see it, control tokens among them."""
@@ -189,9 +213,9 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
     )
 
 
-def _is_blank(token: Mapping[str, Any]) -> bool:
+def _is_blank(special: bool, content: str) -> bool:
     """Whether an added token is mere white space, such as runs of blanks or line breaks: text like any other."""
-    return not token["special"] and not token["content"].replace("\u2581", "").strip()
+    return not special and not content.replace("\u2581", "").strip()
 
 
 def _without_first_blank(spec: Any) -> Any:
@@ -237,9 +261,8 @@ def _without_any_blank(spec: Any) -> Any:
     return {key: value if key == "model" else _without_any_blank(value) for key, value in spec.items()}
 
 
-def _leading_ids(spec: Mapping[str, Any]) -> list[int]:
+def _leading_ids(tokenizer: Tokenizer) -> list[int]:
     """The ids a tokenizer puts before a text of its own accord (begin of text, as a rule)."""
-    tokenizer = Tokenizer.from_str(json.dumps(spec))
     with_special = tokenizer.encode("a", add_special_tokens=True).ids
     without = tokenizer.encode("a", add_special_tokens=False).ids
     for lead in range(len(with_special) - len(without) + 1):
