@@ -73,6 +73,7 @@ def create_app(scorer: QRScorer, settings: Settings | None = None) -> FastAPI:
         yield
         loading.cancel()
         service.queue.close()
+        service.parser.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="qrhead",

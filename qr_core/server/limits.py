@@ -1,5 +1,7 @@
 """Limits: a request's body is bounded in bytes and time while it arrives, and its client must stay until the answer.
 
+Every byte held for a client, of a body or an answer, is counted until the client has the answer.
+
 Pure ASGI, so that a body is bounded before it is parsed, whether or not its length was announced.
 """
 
@@ -11,6 +13,7 @@ from email.message import Message as Header
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qr_core.server.answers import Refusal
+from qr_core.server.held import Held
 from qr_core.server.queue import ScoringQueue
 from qr_core.server.record import Record
 from qr_core.server.settings import Settings
@@ -35,7 +38,7 @@ class Limits:
         self.app = app
         self.settings = settings
         self.queue = queue
-        self.buffered = 0
+        self.held = Held(settings.max_buffered_bytes, settings.max_client_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its whole body."""
@@ -55,7 +58,7 @@ class Limits:
             seconds = self.settings.body_timeout
             raise Refusal(408, "timeout", f"the request's body did not come within {seconds:g} seconds") from error
         finally:
-            self.buffered -= record.body_bytes
+            self.held.give_back(record.holder, record.held)
 
     def _check_headers(self, scope: Scope) -> None:
         """Refuse bodies that are not JSON, are compressed, or are announced as too long."""
@@ -74,26 +77,32 @@ class Limits:
         return Refusal(413, "too_large", f"the body is larger than {self.settings.max_body_bytes} bytes")
 
     async def _body(self, record: Record, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
+        body = bytearray()  # a list of chunks would hold many times the bytes of tiny ones
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Disconnected
             chunk = message.get("body", b"")
             record.body_bytes += len(chunk)
-            self.buffered += len(chunk)
             if record.body_bytes > self.settings.max_body_bytes:
                 raise self._too_large()
-            if self.buffered > self.settings.max_buffered_bytes:
+            if not self._hold(record, len(chunk)):
                 raise Refusal(429, "overloaded", "too many bytes are waiting already: try again later", 5)
-            if chunk:
-                chunks.append(chunk)
+            body += chunk
             if not message.get("more_body", False):
-                return b"".join(chunks)
+                return bytes(body)
+
+    def _hold(self, record: Record, size: int) -> bool:
+        if not self.held.take(record.holder, size):
+            return False
+        record.held += size
+        return True
 
     async def _attended(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Run the application; cancel it when the client disconnects before the answer is complete."""
+        record = Record.of(scope)
         answered = False
+        begun: list[Message] = []
         left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def gone() -> None:
@@ -108,8 +117,17 @@ class Limits:
 
         async def note(message: Message) -> None:
             nonlocal answered
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message)
+            if message["type"] == "http.response.start":
+                begun.append(message)  # held back until it is known that the answer may be sent
+                return
+            if not self._hold(record, len(message.get("body", b""))):
+                raise Refusal(503, "overloaded", "too many answers wait to be taken in: try again later", 5)
+            while begun:
+                await send(begun.pop())
+            answered = not message.get("more_body", False)
+            await send({**message, "more_body": True})
+            if answered:  # this returns once the client has taken in the answer, which is held until then
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         leaving = asyncio.ensure_future(gone())
         running = asyncio.ensure_future(self.app(scope, replay, note))

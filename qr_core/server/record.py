@@ -42,6 +42,8 @@ class Record:
     status : int
         Of the answer; 499 when the client disconnected before it.
     body_bytes, documents, tokens : int
+    held : int
+        Bytes of its body and its answer that are held.
     body_read : bool
         Whether all of the body was received.
     queued, scored : float, optional
@@ -57,6 +59,7 @@ class Record:
     peer: str = ""
     status: int = 499
     body_bytes: int = 0
+    held: int = 0
     body_read: bool = False
     documents: int = 0
     tokens: int = 0

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from qr_core.errors import InputError
 from qr_core.server.hosts import is_loopback
 from qr_core.server.logs import log, log_event
-from qr_core.server.patience import patient
+from qr_core.server.patience import KERNEL_BYTES, patient
 from qr_core.server.service import Service
 from qr_core.server.settings import Settings
 
@@ -76,20 +76,8 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int) -> NoReturn:
         When the address cannot be bound.
     """
     service: Service = app.state.service
-    bound = _bind(host, port)
-    config = uvicorn.Config(
-        app,
-        http=patient(settings.body_timeout),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,  # it would hold query strings
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=settings.max_connections,
-        timeout_graceful_shutdown=1,
-    )
-    server = DrainingServer(config, service)
+    bound = bind(host, port)
+    server = DrainingServer(configured(app, settings), service)
     server.run(sockets=[bound])
     busy = service.queue.busy
     log_event("stopped", unfinished=service.in_flight + busy)
@@ -98,6 +86,21 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int) -> NoReturn:
     logging.shutdown()
     sys.stderr.flush()
     os._exit(int(busy))
+
+
+def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        http=patient(settings.body_timeout, settings.max_connections),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # it would hold query strings
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
 
 
 def check_exposure(host: str, keys: int, allow_open: bool) -> None:
@@ -121,11 +124,19 @@ def check_exposure(host: str, keys: int, allow_open: bool) -> None:
         )
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that can be listened on.
+
+    Raises
+    ------
+    InputError
+        When the address cannot be bound.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # connections inherit it
         bound.bind((host, port))
         bound.set_inheritable(True)
     except (OSError, OverflowError) as error:

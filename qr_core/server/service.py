@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -45,6 +46,8 @@ class Service:
         self.queue = ScoringQueue(settings.max_queue)
         self.state: Literal["loading", "loaded", "failed"] = "loading"
         self.draining = False
+        # Large bodies are parsed one at a time: as values they take many times their bytes.
+        self.parser = ThreadPoolExecutor(1, thread_name_prefix="qrhead-parse")
         self.in_flight = 0
         self.metrics = Metrics(lambda: self.queue.waiting, lambda: self.in_flight, lambda: float(self.ready))
 
@@ -91,8 +94,7 @@ class Service:
         """
         documents = job.documents
         record.documents = len(documents)
-        if len(documents) > self.settings.max_documents:
-            raise InputError(f"there are {len(documents)} documents: at most {self.settings.max_documents} are allowed")
+        check_number(len(documents), self.settings.max_documents)
         checked_query(job.query)
         self._check_bytes(job.query, documents)
 
@@ -128,6 +130,17 @@ class Service:
                         f"query and documents have more than the {self.settings.max_tokens} tokens allowed"
                     )
         return tokens
+
+
+def check_number(documents: int, most: int) -> None:
+    """Refuse more documents than are allowed.
+
+    Raises
+    ------
+    InputError
+    """
+    if documents > most:
+        raise InputError(f"there are {documents} documents: at most {most} are allowed")
 
 
 def _texts(query: str, documents: Sequence[Document]) -> Iterator[str]:

@@ -26,7 +26,8 @@ class Settings:
     max_body_bytes : int
         Largest request body; more is refused with 413.
     max_buffered_bytes : int
-        Largest sum of all bodies that are being received or wait for their turn; more is refused with 429.
+        Largest sum of all bodies and answers that are held, until clients have their answers; at most half of it, but
+        one body and its answer in any case, for one client. More is refused with 429 (bodies) or 503 (answers).
     max_documents : int
         Most documents of a request; more are refused with 422.
     max_tokens : int
@@ -34,7 +35,7 @@ class Settings:
     max_queue : int
         Most requests that wait for their turn; more are refused with 429.
     max_connections : int
-        Most connections; more are refused with 503.
+        Most connections; more are refused with 503, unless their address has fewer than another, which loses one.
     body_timeout : float
         Seconds for a client to send its request, and to receive its answer.
     request_timeout : float
@@ -56,8 +57,8 @@ class Settings:
     PANEL = "Server"
 
     keys: ApiKeys = field(default_factory=ApiKeys)  # no option: keys do not belong on a command line
-    max_body_bytes: int = option(8 * 2**20, "Largest request body.")
-    max_buffered_bytes: int = option(128 * 2**20, "All bodies held at a time.")
+    max_body_bytes: int = option(4 * 2**20, "Largest request body.")
+    max_buffered_bytes: int = option(128 * 2**20, "All bodies and answers held at a time; half of it for one client.")
     max_documents: int = option(1000, "Most documents of a request.")
     max_tokens: int = option(131_072, "Most tokens of a request.")
     max_queue: int = option(64, "Most requests that wait.")
@@ -88,3 +89,8 @@ class Settings:
             if not name or set(name) & set("/:@*, "):
                 raise InputError(f"allowed_hosts has {name!r}: use names without scheme and port, such as example.org")
         check_one_of("order", self.order, Order)
+
+    @property
+    def max_client_bytes(self) -> int:
+        """Largest sum of bodies and answers that are held for one client."""
+        return min(self.max_buffered_bytes, max(2 * self.max_body_bytes, self.max_buffered_bytes // 2))

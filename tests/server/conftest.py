@@ -11,12 +11,10 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-import uvicorn
 
 from qr_core import QRScorer
 from qr_core.server import Settings, create_app
-from qr_core.server.patience import patient
-from qr_core.server.run import DrainingServer
+from qr_core.server.run import DrainingServer, bind, configured
 from tests.helpers import golden_scorer
 
 
@@ -27,23 +25,14 @@ class Live:
         self.scorer = scorer
         self.app = create_app(scorer, settings)
         self.service = self.app.state.service
-        config = uvicorn.Config(
-            self.app,
-            port=0,
-            http=patient(settings.body_timeout),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            limit_concurrency=settings.max_connections,
-            timeout_graceful_shutdown=1,
-        )
-        self.server = DrainingServer(config, self.service)
-        self.thread = threading.Thread(target=asyncio.run, args=(self.server.serve(),))
+        self.server = DrainingServer(configured(self.app, settings), self.service)
+        self.bound = bind("127.0.0.1", 0)
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([self.bound])))
 
     def start(self) -> None:
         self.thread.start()
         until(lambda: self.server.started and self.service.ready)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.port = self.bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         # No connection is used twice: the server may be about to close it.
         one_each = httpx.Limits(max_keepalive_connections=0)

@@ -94,8 +94,8 @@ def test_wrong_fields_are_named(live, path, body, words):
     assert words in answer.json()["error"]
 
 
-def test_a_million_faults_are_one_short_message(live):
-    answer = live.post("/v1/rerank", {"query": 5, "documents": [5] * 1_000_000, "top_n": []})
+def test_a_thousand_faults_are_one_short_message(live):
+    answer = live.post("/v1/rerank", {"query": 5, "documents": [5] * 1000, "top_n": []})
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("query: Input should be a valid string; documents.0: ")
     assert len(answer.content) < 2000

@@ -173,8 +173,9 @@ async def test_a_hundred_thousand_documents(content):
     """Refused by default; with limits that allow them given up in time; /health is answered all the while."""
     body = {"query": QUERY, "documents": [f"the keeper of lamp {n} " + "lit an oven " * 3 for n in range(100_000)]}
     wide = ["--max-documents", "100000", "--max-tokens", "100000000", "--request-timeout", "20"]
+    body_bytes = ["--max-body-bytes", str(16 * 2**20)]
     for options, status in (([], 422), (wide, 504)):
-        with child([*COMMAND, *options]) as server:
+        with child([*COMMAND, *body_bytes, *options]) as server:
             async with client_of(server) as client:
                 await ask(client, content, 0)
                 before = server.memory

@@ -265,17 +265,6 @@ class Everything(list):
         super().__init__(Hit(n, 1.0, 1.0, document) for n, document in enumerate(documents))
 
 
-def test_too_many_connections(serve):
-    server = serve(max_connections=4)
-    idle = [connect(server) for _ in range(4)]
-    until(lambda: len(server.server.server_state.connections) == 4)
-    assert server.post("/v1/rerank", BODY).status_code == 503
-    for connection in idle:
-        connection.close()
-    until(lambda: not server.server.server_state.connections)
-    assert works(server)
-
-
 def test_many_at_once_get_their_own_answers(serve):
     server = serve(max_queue=100)
     expected = {n: server.scorer.rank(QUERY, [f"lamp {n}", "an oven", f"{n} ovens"]) for n in range(24)}

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, FailFast, Field, Tag, ValidationInfo
 
+from qr_core.errors import InputError
+from qr_core.server.answers import Refusal
+from qr_core.server.service import check_number
 from qr_core.types import Document
 
 LARGEST = 2**53
@@ -45,7 +48,23 @@ TextOrObject = Annotated[
         custom_error_message="Input should be a string or an object with text",
     ),
 ]
-Documents = Annotated[list[TextOrObject], FailFast()]
+MAX_DOCUMENTS = "max_documents"
+"""In the context of a validation: how many documents are allowed."""
+
+
+def _counted(value: Any, info: ValidationInfo) -> Any:
+    """Refuse too many before any of them is looked at."""
+    if isinstance(value, list) and info.context is not None:
+        try:
+            check_number(len(value), info.context[MAX_DOCUMENTS])
+        except InputError as error:  # pydantic takes it for a fault of one field, and goes on
+            raise Refusal(422, "validation", str(error)) from None
+    return value
+
+
+Few = BeforeValidator(_counted)
+"""Annotation of lists that have as many entries as the request has documents."""
+Documents = Annotated[list[TextOrObject], FailFast(), Few]
 
 
 def documents_of(given: list[TextOrObject], with_titles: bool = True) -> list[Document]:

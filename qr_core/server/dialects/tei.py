@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, FailFast, Field
 
 from qr_core.server.dialects.dialect import Ask, Dialect, new_router
-from qr_core.server.dialects.fields import Body
+from qr_core.server.dialects.fields import Body, Few
 from qr_core.server.jobs import RankJob
 from qr_core.types import Document
 
@@ -22,7 +22,7 @@ class TeiRequest(Body):
     """`/rerank`: Text Embeddings Inference."""
 
     query: str
-    texts: Annotated[list[str], FailFast()]
+    texts: Annotated[list[str], FailFast(), Few]
     raw_scores: bool = Field(default=False, description="Scores as `QRScorer` gives them, instead of relevances.")
     return_text: bool = False
     truncate: bool | None = Field(default=None, description=IGNORED)
