@@ -6,9 +6,11 @@ standard error. Bad input ends with status 2 and one line.
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated
 
@@ -103,7 +105,7 @@ def main() -> None:
     """Run the command line; bad input is one line on standard error and status 2."""
     before = {number: signal.signal(number, _stop) for number in STOPPED_BY}
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except QRHeadError as error:
         err.print(f"qrhead: {plain(str(error))}", soft_wrap=True)
         sys.exit(2)
@@ -114,9 +116,26 @@ def main() -> None:
         named = f"{error.filename}: " if error.filename else ""
         err.print(f"qrhead: {plain(f'{named}{error.strerror or error}')}", soft_wrap=True)
         sys.exit(2)
+    except typer.Abort:
+        typer.echo("Aborted!", err=True)
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(_told(error))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _told(error: Exception) -> int:
+    """Write a usage error, or the traceback of a fault of ours, without what could steer the terminal; its status."""
+    text, status = io.StringIO(), getattr(error, "exit_code", 1)
+    # Typer's usage errors are click's or its own, by its version; only they can show themselves.
+    if show := getattr(error, "show", None):
+        show(file=text)
+    else:
+        traceback.print_exception(error, file=text)
+    typer.echo(safe_lines(text.getvalue()), err=True, nl=False)
+    return int(status)
 
 
 def _stop(number: int, _: object) -> None:

@@ -9,6 +9,7 @@ import pytest
 from qr_core import InputError, QRScorer
 from qr_core.bulk.formats import FORMATS, Format
 from qr_core.bulk.run import rank_file
+from qr_core.files.trec import read_run
 from tests.unit.bulk.jobs import OPTIONS, SCORER, SHELF, jobs_of, rows_in, write
 
 
@@ -24,6 +25,21 @@ def test_lone_surrogates_and_large_numbers(tmp_path):
     assert [row["error"] for row in rows] == [None, None]
     assert rows_in(tmp_path / "jsonl")[0]["id"] == "\ud800"
     assert (tmp_path / "trec" / "part-00000.trec").read_text().startswith("\\x{d800} Q0 \\x{d800} 1 ")
+
+
+def test_control_characters_are_read_back(tmp_path):
+    """Each format gives back what it was given, a line for each job, with nothing in it that steers a terminal."""
+    key = "a\x1b[31m\x00\r\n\u2028\x85\x9b\\ b"
+    write(tmp_path / "jobs.jsonl", [{"id": key, "query": "q", "documents": [{"text": f"lamp {key}", "id": key}]}])
+    for name in ("parquet", "jsonl", "trec"):
+        rank_file(tmp_path / "jobs.jsonl", tmp_path / name, scorer=SCORER, format=name)
+    for name in ("parquet", "jsonl"):
+        assert [(row["id"], row["hits"][0]["id"]) for row in rows_in(tmp_path / name)] == [(key, key)]
+    written = {name: (tmp_path / name / f"part-00000.{name}").read_text() for name in ("jsonl", "trec")}
+    assert read_run(written["trec"], "run") == {key: [key]}
+    for text in written.values():
+        assert not set(text) & set("\x1b\x00\r\u2028\x85\x9b")
+        assert text.count("\n") == 1
 
 
 def test_a_trec_run(tmp_path):

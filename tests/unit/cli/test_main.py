@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import pytest
+
 from qr_core.cli.main import _SafeFormatter
 
 
@@ -37,3 +39,24 @@ def test_an_error_of_the_system_is_one_line(run, monkeypatch):
     monkeypatch.setattr("qr_core.heads.sets.HeadSet.load", fails)
     status, _, err = run("heads", "show", "a/b")
     assert (status, err) == (2, "qrhead: /some/file: Permission denied\n")
+
+
+@pytest.mark.parametrize(
+    "words", [["rank", "--layout", "{}"], ["rank", "--{}"], ["rank", "--query", "q", "{}"], ["{}"]]
+)
+def test_a_usage_error_cannot_steer_the_terminal(run, words):
+    status, out, err = run(*(word.format("\x1b[31mx\x9b\u202e") for word in words))
+    assert status == 2
+    assert "31mx" in err
+    assert not set(out + err) & set("\x1b\x9b\u202e")
+
+
+def test_a_traceback_cannot_steer_the_terminal(run, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("text \x1b]0;t\x07\x9b\u202e of a document")
+
+    monkeypatch.setattr("qr_core.heads.sets.HeadSet.load", fails)
+    status, _, err = run("heads", "show", "a/b")
+    assert status == 1
+    assert err.startswith("Traceback ")
+    assert err.endswith("RuntimeError: text ]0;t of a document\n")

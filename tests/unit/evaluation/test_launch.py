@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from qr_core.bulk.run import rank_file
 from qr_core.evaluation.data import beir
 from tests.helpers import GOLDEN
+from tests.unit.evaluation.sample import write_beir
 
 
 def test_the_command_writes_what_others_need(run, folder, tmp_path):
@@ -56,3 +58,31 @@ def test_the_command_refuses_bad_options(run, folder, args, words):
     status, _, err = run("eval", "--data", str(folder), *args)
     assert status == 2
     assert words in err
+
+
+def test_runs_that_bulk_ranking_and_evaluation_wrote_are_candidates(run, tmp_path):
+    """Whatever is in ids: the candidates are those of the run, and its order is theirs."""
+    texts = {
+        "d 1": (None, "a lamp"),
+        "d\u20282": ("T", "an oven"),
+        "d\\x{20}3": (None, "a pier"),
+        "\ufeffd": (None, "x"),
+    }
+    queries = {"q 1": "who lit the lamp?", "q\u2028\\2": "where is the oven?"}
+    write_beir(tmp_path / "set", texts, queries, {"q 1": {"d 1": 1}, "q\u2028\\2": {"d\u20282": 1}})
+    documents = [{"id": key, "title": title, "text": text} for key, (title, text) in texts.items()]
+    jobs = [{"id": key, "query": text, "documents": documents} for key, text in queries.items()]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    scorer = {"model": str(GOLDEN / "tiny-llama"), "heads": "2-1", "device": "cpu"}
+    rank_file(tmp_path / "jobs.jsonl", tmp_path / "bulk", scorer=scorer, format="trec")
+    written = tmp_path / "bulk" / "part-00000.trec"
+    for out in (tmp_path / "first", tmp_path / "second"):
+        status, _, err = run(
+            "eval", "--task", "beir", "--data", str(tmp_path / "set"), "--candidates", str(written),
+            "--systems", "bm25", "--out", str(out), "--format", "json",
+        )  # fmt: skip
+        assert status == 0, err
+        sets = [json.loads(line) for line in (out / "pools.jsonl").read_text().splitlines()]
+        assert {one["query-id"]: one["candidates"] for one in sets} == beir.read_candidates(written)
+        assert {one["query-id"]: set(one["candidates"]) for one in sets} == {key: set(texts) for key in queries}
+        written = out / "bm25.trec"
