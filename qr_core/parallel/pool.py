@@ -8,15 +8,21 @@ another; one that was tried too often is left out. Errors of this package end th
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
+import secrets
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from qr_core.errors import InputError, QRHeadError, StoppedError, missing_extra, reason_of
 from qr_core.fields import option
+
+log = logging.getLogger(__name__)
 
 Engine = Literal["local", "ray"]
 Function = Callable[[Any], Any]
@@ -25,6 +31,9 @@ RETRIES = 5
 """How often an item whose worker died is tried again."""
 BLOCKS = 5000
 """Ray keeps account of at most this many pieces; with more items, each piece holds several."""
+
+TOKENS_SINCE = (2, 52)
+"""The first version of Ray whose clusters can ask for a token."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,18 @@ def on_ray(
     """
     if not items:
         return
+    starts = _will_start(workers.address)
+    if starts and "ray" not in sys.modules:  # Ray looks at this when it is imported, and never again
+        _make_token()
     ray = _imported()
     own, tries = not ray.is_initialized(), None
     try:
         if own:
-            ray.init(address=workers.address, log_to_driver=False, logging_level=logging.ERROR)
+            quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+            started = {"include_dashboard": False} if starts else {}
+            if starts:
+                _warn_without_token()
+            ray.init(address=workers.address, **quiet, **started)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
@@ -152,6 +168,34 @@ def _imported() -> Any:
     except ImportError as error:
         raise InputError(missing_extra(error, "distributed")) from error
     return ray
+
+
+def _will_start(address: str | None) -> bool:
+    """Whether Ray finds no cluster, and so starts one for this run."""
+    if address is not None:
+        return address == "local"
+    running = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")  # noqa: S108 - Ray's place
+    return not os.environ.get("RAY_ADDRESS") and not running.exists()
+
+
+def _make_token() -> None:
+    """Let the cluster that is started take work only from this process and its workers.
+
+    Ray listens on all interfaces, whatever address it is given. What the user says of tokens holds.
+    """
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _warn_without_token() -> None:
+    """Say in a line what a cluster opens that asks for no token."""
+    version = tuple(int(part) for part in importlib.metadata.version("ray").split(".")[:2])
+    if version < TOKENS_SINCE or os.environ.get("RAY_AUTH_MODE") != "token":
+        log.warning(
+            "Ray's cluster listens on all interfaces of this machine, without a password, while the run lasts: "
+            "use it behind a firewall, or with Ray 2.52 or newer and RAY_AUTH_MODE=token set from the start"
+        )
 
 
 def _room(resources: Mapping[str, float], device: object, workers: Workers, items: int) -> tuple[float, int]:
