@@ -46,7 +46,7 @@ TOTAL_TOKENS = 131_072
 """Most tokens of one prompt by default: positions do not limit how many documents stand side by side, memory does."""
 ROOM = 256
 """Tokens of a query (and what stands around it) for which documents are not copied again."""
-LARGEST_STEP = 64
+LARGEST_STEP = 32
 """A document is padded to one of four lengths in each doubling, at most this far apart."""
 CPU_PART = 4
 """On a CPU a batch has a fourth of the rows that a chunk of a long prompt may have, which its caches hold better."""

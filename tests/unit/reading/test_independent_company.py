@@ -51,7 +51,7 @@ def test_a_padded_length_depends_on_the_document_alone_and_wastes_little():
         assert length < 17 or padded <= 1.25 * length
     assert padded_length(90, most=92) == 92
     assert padded_length(92, most=90) == 92  # a prompt that is too long is refused elsewhere
-    assert len({padded_length(length) for length in range(64, 512)}) <= 13
+    assert len({padded_length(length) for length in range(64, 512)}) <= 18
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
