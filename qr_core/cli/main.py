@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -101,8 +102,16 @@ def options(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS = "64"
+"""Shapes for which torch keeps prepared kernels on a CPU, instead of 1024 each: every prompt has shapes of its own, and
+each costs about a megabyte. Read by torch at its first product; the user's own values stay."""
+
+
 def main() -> None:
     """Run the command line; bad input is one line on standard error and status 2."""
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, KERNELS)
     before = {number: signal.signal(number, _stop) for number in STOPPED_BY}
     try:
         sys.exit(app(standalone_mode=False))

@@ -56,3 +56,31 @@ def test_a_hundred_thousand_documents_are_ranked(tmp_path):
     print(f"\n100,000 documents: {found['windows']} windows, {seconds:.0f} s, peak {peak:.0f} MiB")
     assert found["hits"][0]["index"] == 71_234
     assert len(found["hits"]) == 100_000
+
+
+GROWTH = """
+import random
+from qr_core.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+from qr_core import QRScorer
+from qr_core.parallel.usage import resident
+drawn = random.Random(1)
+words = ["".join(drawn.choices("abcdefghijklmnop", k=6)) for _ in range(5000)]
+scorer = QRScorer.from_pretrained(cache_bytes=2**24)
+for number in range(121):
+    scorer.rank("what is this", [" ".join(drawn.choices(words, k=100)) for _ in range(20)])
+    if number in (60, 120):
+        print(resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_memory_stays_where_it_is_over_different_requests():
+    made = subprocess.run([sys.executable, "-c", GROWTH, "--version"], capture_output=True, text=True, check=True)
+    first, last = map(int, made.stdout.split()[-2:])
+    print(f"resident after 60 requests {first >> 20} MiB, after 120 {last >> 20} MiB")
+    assert last - first < 80 * 2**20

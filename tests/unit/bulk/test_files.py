@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -132,6 +133,8 @@ def test_a_signal_leaves_no_unpacked_jobs(tmp_path, monkeypatch, temporary, run,
     def stopped(*_):
         seen.extend(temporary.iterdir())
         os.kill(os.getpid(), number)
+        for _ in range(500):  # until the signal arrives
+            time.sleep(0.01)
 
     monkeypatch.setattr("qr_core.bulk.run._run", stopped)
     source = packed(tmp_path, "jsonl.gz", 3)

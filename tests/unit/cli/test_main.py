@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
-from qr_core.cli.main import _SafeFormatter
+from qr_core.cli.main import KERNEL_CACHES, KERNELS, _SafeFormatter
 
 
 def test_an_unknown_option_is_status_2(run):
@@ -60,3 +61,12 @@ def test_a_traceback_cannot_steer_the_terminal(run, monkeypatch):
     assert status == 1
     assert err.startswith("Traceback ")
     assert err.endswith("RuntimeError: text ]0;t of a document\n")
+
+
+def test_kernels_of_few_shapes_are_kept_unless_the_user_says(run, monkeypatch):
+    first, second = KERNEL_CACHES
+    monkeypatch.setenv(first, "7")
+    monkeypatch.setenv(second, "8")
+    monkeypatch.delenv(second)
+    assert run("--version")[0] == 0
+    assert (os.environ[first], os.environ[second]) == ("7", KERNELS)
