@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,14 @@ def test_the_peak_counts_from_the_restart():
     assert first - before > 0.9 * BLOCK
     assert usage.resident() > before
     del held
-    usage.restart_peak("cpu")
-    assert usage.peak("cpu") < first - 0.5 * BLOCK
+    lowest = first
+    for _ in range(20):  # the system may count what was given back a little later
+        usage.restart_peak("cpu")
+        lowest = min(lowest, usage.peak("cpu"))
+        if lowest < first - 0.5 * BLOCK:
+            break
+        time.sleep(0.05)
+    assert lowest < first - 0.5 * BLOCK
 
 
 def test_without_proc_the_peak_is_that_of_the_whole_run(monkeypatch):
