@@ -126,6 +126,15 @@ def test_a_full_temporary_folder_is_named(tmp_path, monkeypatch, temporary):
     assert list(temporary.iterdir()) == []
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to an interrupt, which a process that a shell put into the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_unpacked_jobs(tmp_path, monkeypatch, temporary, run, number):
     seen = []
