@@ -34,7 +34,7 @@ A = TypeVar("A", bound="Assembly")
 
 PROMPTS_PART = 8
 """Of a scorer's own cache in the independent layout, documents take all but one part in so many."""
-CHANGEABLE = ("calibrate", "calibration", "filter_tokens", "max_prompt_tokens", "passage_tokens")
+CHANGEABLE = ("calibrate", "calibration", "filter_tokens", "max_prompt_tokens", "passage_tokens", "retrieval_weight")
 """Options that a scorer of the same model and heads may have otherwise."""
 
 
@@ -127,7 +127,8 @@ class Assembly:
         Parameters
         ----------
         changes
-            `calibrate`, `calibration`, `filter_tokens`, `max_prompt_tokens`, `passage_tokens`: see `ScorerOptions`.
+            `calibrate`, `calibration`, `filter_tokens`, `max_prompt_tokens`, `passage_tokens`, `retrieval_weight`: see
+            `ScorerOptions`.
 
         Raises
         ------

@@ -44,7 +44,7 @@ class Kept:
     index : int
         Its position in the caller's list.
     relevance : float
-        Its share, in [0, 1], of the positive attention mass; depends on the other documents.
+        As `qr_core.types.Hit` has it; depends on the other documents.
     text : str or None
         What pruning left of it; None when nothing was pruned.
     spans : tuple of (int, int)

@@ -16,6 +16,12 @@ def check_whole_number(name: str, value: object, least: int = 1) -> None:
         raise InputError(f"{name} is {value!r}: use a whole number from {least}, or None")
 
 
+def check_share(name: str, value: object) -> None:
+    """Refuse anything but numbers from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN is neither
+        raise InputError(f"{name} is {value!r}: use a number from 0 to 1")
+
+
 LONGEST_ELLIPSIS = 100
 """Characters: it is repeated for every gap, so that a longer one could make of any text one many times its size."""
 

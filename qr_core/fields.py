@@ -5,8 +5,11 @@ Knows nothing of any option.
 
 from __future__ import annotations
 
+import json
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from qr_core.errors import InputError
 
 if TYPE_CHECKING:  # `chain.ChainOptions` has the same fields and can be changed: checkers must not find these frozen
     from dataclasses import dataclass as options_class
@@ -14,7 +17,7 @@ else:
     options_class = dataclass(frozen=True)
 
 
-__all__ = ["Options", "option", "option_type", "options_class"]
+__all__ = ["Options", "json_object", "option", "option_type", "options_class"]
 
 Some = TypeVar("Some", bound="Options")
 
@@ -34,6 +37,23 @@ def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 - as type
         command, `cli` for all of them, `adapters`) to why it is not offered there.
     """
     return field(default=default, metadata={"help": help, **more})
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """What an option whose value is a mapping means on the command line.
+
+    Raises
+    ------
+    InputError
+        When it is not a JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{text!r:.80} is not valid JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{text!r:.80} is not a JSON object")
+    return found
 
 
 def option_type(owner: type, field: Field[Any], *names: str) -> Any:

@@ -5,14 +5,13 @@ A new option is one field here and its use. Knows nothing of models, nor of the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qr_core.checks import check_ellipsis, check_one_of, check_whole_number
+from qr_core.checks import check_ellipsis, check_one_of, check_share, check_whole_number
 from qr_core.errors import InputError
-from qr_core.fields import Options, option, options_class
+from qr_core.fields import Options, json_object, option, options_class
 from qr_core.types import Layout, Order
 
 __all__ = ["Options", "PruneOptions", "ScorerOptions", "option", "options_class"]
@@ -25,18 +24,9 @@ if TYPE_CHECKING:
     from qr_core.text.chunking import TextFormat
 
 
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{text!r:.80} is not valid JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{text!r:.80} is not a JSON object")
-    return found
-
-
 _ALL_TOGETHER = "the processes that torchrun started must make the same calls: use it from Python"
 _NO_HEADS = "heads are what it looks for; --like names a set whose template it uses"
+_NO_ORDER = "parts of a text come in no retriever's order"
 _NOT_MEASURED = "the benchmark's caches are its own, without bound, so that each variant finds what it should"
 
 
@@ -77,6 +67,10 @@ class ScorerOptions(Options):
     calibration : str, optional
         How masses are calibrated where they are: `null-query`, or another of
         `qr_core.ranking.calibration.CALIBRATIONS`.
+    retrieval_weight : float
+        How much the order that documents came in counts beside the attention on them, from 0 (attention alone) to 1
+        (their order alone); see `qr_core.ranking.fusion`. Pruning does not use it: units of a text come in no
+        retriever's order.
     filter_tokens : bool
         Leave out each document's tokens below mean - 2 standard deviations, as the published code does.
     max_prompt_tokens : int, optional
@@ -150,6 +144,13 @@ class ScorerOptions(Options):
         registry="qr_core.ranking.calibration:CALIBRATIONS",
         absent={"detect": "it judges heads by raw scores, or by those of the null query"},
     )
+    retrieval_weight: float = option(
+        0.0,
+        "How much the order that documents came in counts beside attention, 0 to 1.",
+        least=0,
+        most=1,
+        absent={"prune": _NO_ORDER, "ask": _NO_ORDER, "detect": "it judges heads by their attention alone"},
+    )
     filter_tokens: bool = option(
         True,
         "Drop each document's lowest tokens.",
@@ -179,7 +180,7 @@ class ScorerOptions(Options):
         None,
         'Keep what was encoded in fewer bits, as JSON: \'{"backend": "fp8"}\'. Joint layout only.',
         cli=str,
-        parse=_object,
+        parse=json_object,
         plain=dict[str, Any],
     )
     allow_model_mismatch: bool = option(
@@ -212,6 +213,7 @@ class ScorerOptions(Options):
         for name in ("tp_size", "max_prompt_tokens", "passage_tokens"):
             check_whole_number(name, getattr(self, name))
         check_whole_number("cache_bytes", self.cache_bytes, least=0)
+        check_share("retrieval_weight", self.retrieval_weight)
         if self.layout is not None:
             check_one_of("layout", self.layout, Layout)
 

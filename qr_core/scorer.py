@@ -20,6 +20,7 @@ from qr_core.options import PruneOptions
 from qr_core.partition import in_this_context
 from qr_core.prompts.prompt import Asked
 from qr_core.ranking.calibration import TokenMasses
+from qr_core.ranking.fusion import joined
 from qr_core.ranking.survey import Progress, Result, SurveyInput, survey_each
 from qr_core.ranking.units import divide
 from qr_core.reading.protocol import Told
@@ -111,7 +112,7 @@ class QRScorer(Assembly):
         query : str
         documents : iterable of str, Document or mapping
             Mappings have `text` and, if they like, `title` and `id`. They share one prompt, or as many segments as
-            they need (see `Hit.round`).
+            they need (see `Hit.round`). With a `retrieval_weight` their order counts: the most promising comes first.
         top_k : int, optional
             Return at most this many of the best; all by default.
         order : str
@@ -183,11 +184,13 @@ class QRScorer(Assembly):
                 yield self._ranking(query, documents, found, top_k)
 
     def _ranking(self, query: str, documents: Sequence[Document], found: Result, top_k: int | None) -> Ranking:
+        weight = self.options.retrieval_weight
+        order, relevances = joined(found.order, [own.relevance for own in found.scores], weight)
         hits = []
-        for place in found.order[:top_k]:
+        for place in order[:top_k]:
             own = found.scores[place]
-            hits.append(Hit(place, own.score, own.relevance, documents[place], own.round, own.segment))
-        about = found.calibrated, found.segments, found.rounds, self.layout
+            hits.append(Hit(place, own.score, relevances[place], documents[place], own.round, own.segment))
+        about = found.calibrated, found.segments, found.rounds, self.layout, weight
         return Ranking(query, tuple(hits), self.model_name, self.heads_name, *about)
 
     def prune(

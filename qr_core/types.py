@@ -82,13 +82,14 @@ class Hit:
         ranking only: it depends on the other documents. May be negative.
     relevance : float
         The document's share, in [0, 1], of all positive scores of the ranking; 0 when its score is not positive.
-        It depends on the other documents too.
+        It depends on the other documents too. With a `retrieval_weight`, joined with the share that the document's
+        place in the caller's list is worth (see `qr_core.ranking.fusion`).
     document : Document
     round : int
         Documents that do not fit one prompt are scored in segments, and the best of each meet in the next round (see
         `qr_core.ranking.rounds`). This is the last round that this document was scored in; the highest is the one whose
-        documents were all scored together. Score and relevance are those of that round; relevance is lowered where
-        it would be above that of a hit ranked higher.
+        documents were all scored together. Score and share of the attention are those of that round; the share is
+        lowered where it would be above that of a document with more attention.
     segment : int
         Which segment of that round it was scored in, from 0.
     """
@@ -108,7 +109,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class Ranking(Sequence[Hit]):
-    """Hits, best first (by round, then score); equal ones keep the order of the caller's list.
+    """Hits, best first; equal ones keep the order of the caller's list.
+
+    They are in the order of round, then score, or, with a `retrieval_weight`, of relevance.
 
     Attributes
     ----------
@@ -127,6 +130,8 @@ class Ranking(Sequence[Hit]):
         How many rounds of segments it took.
     layout : str
         `joint` or `independent`.
+    retrieval_weight : float
+        How much the order of the caller's list counted, 0 to 1.
     """
 
     query: str
@@ -137,6 +142,7 @@ class Ranking(Sequence[Hit]):
     segments: int = 1
     rounds: int = 1
     layout: Layout = "joint"
+    retrieval_weight: float = 0.0
 
     @property
     def windows(self) -> int:
@@ -186,6 +192,7 @@ class Ranking(Sequence[Hit]):
             "windows": self.segments,  # its former name, kept until 1.0
             "rounds": self.rounds,
             "layout": self.layout,
+            "retrieval_weight": self.retrieval_weight,
             "hits": hits,
         }
 

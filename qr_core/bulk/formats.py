@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from qr_core.checks import encodable
@@ -75,11 +76,12 @@ def _trec(rows: Sequence[Row]) -> tuple[bytes, bytes]:
 
 
 def _trec_lines(row: Row) -> str:
-    """The lines of one job. Scores of different rounds do not compare, places do."""
+    """The lines of one job. Where scores do not tell the order (several rounds, a retrieval weight), places do."""
     hits, query = row["hits"] or [], trec_id(row["id"], row["job"])
+    by_score = row["rounds"] == 1 and all(a["score"] >= b["score"] for a, b in pairwise(hits))
     lines = []
     for place, hit in enumerate(hits, start=1):
-        score = hit["score"] if row["rounds"] == 1 else float(len(hits) - place + 1)
+        score = hit["score"] if by_score else float(len(hits) - place + 1)
         lines.append(f"{query} Q0 {trec_id(hit['id'], hit['index'])} {place} {score!r} {TAG}\n")
     return "".join(lines)
 

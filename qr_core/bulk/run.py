@@ -138,7 +138,11 @@ def _run(
 def _record(options: Options) -> dict[str, Any]:
     """Everything but the input that decides the results."""
     scorer = options.make_scorer()
-    seldom = {"calibration": scorer.options.calibration, "quantized cache": scorer.options.quantized_cache}
+    seldom = {
+        "calibration": scorer.options.calibration,
+        "quantized cache": scorer.options.quantized_cache,
+        "retrieval weight": scorer.options.retrieval_weight or None,
+    }
     return {
         "version": __version__,
         "model": scorer.model_name,

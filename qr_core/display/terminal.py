@@ -68,5 +68,5 @@ def show_ranking(console: Console, ranking: Ranking, limit: int | None = None) -
             Text(title + plain(hit.document.text, 200)),
         )
     console.print(table)
-    if len(ranking) and not any(hit.relevance for hit in ranking):
+    if len(ranking) and not any(hit.score > 0 for hit in ranking):
         console.print("No document stands out: none draws more attention than it does without a query.")

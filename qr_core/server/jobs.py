@@ -38,15 +38,18 @@ class Job(Protocol[T_co]):
 
 @dataclass(frozen=True)
 class RankJob:
-    """Rank documents: see `QRScorer.rank`."""
+    """Rank documents: see `QRScorer.rank`; what is None is as the server has it."""
 
     query: str
     documents: Sequence[Document]
     top_k: int | None = None
     order: Order | None = None
+    retrieval_weight: float | None = None
 
     def run(self, scorer: QRScorer, order: Order, check: Check) -> Ranking:
         """The ranking."""
+        if self.retrieval_weight is not None:
+            scorer = scorer.with_options(retrieval_weight=self.retrieval_weight)
         return scorer.rank(self.query, self.documents, top_k=self.top_k, order=self.order or order, progress=check)
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qr_core.checks import check_whole_number
+from qr_core.checks import check_share, check_whole_number
 from qr_core.display.wording import titled
 from qr_core.errors import InputError
 from qr_core.text.counting import Count
@@ -54,12 +54,8 @@ class Budget:
         check_whole_number("max_tokens", self.max_tokens)
         check_whole_number("top_k", self.top_k)
         check_whole_number("min_keep", self.min_keep, least=0)
-        if self.min_relevance is not None and (
-            isinstance(self.min_relevance, bool)
-            or not isinstance(self.min_relevance, int | float)
-            or not 0 <= self.min_relevance <= 1
-        ):
-            raise InputError(f"min_relevance is {self.min_relevance!r}: use a number from 0 to 1")
+        if self.min_relevance is not None:
+            check_share("min_relevance", self.min_relevance)
         if self.max_tokens is None and self.top_k is None and self.min_relevance is None:
             raise InputError("nothing says how much to keep: pass max_tokens, top_k or min_relevance")
 

@@ -99,6 +99,21 @@ def test_6_threshold_is_inclusive_and_comes_before_top_n(framework):
     assert framework.run(framework.make(score_threshold=1.0), framework.given(TEXTS[:2] * 2)) == []
 
 
+def test_6_the_retrievers_order_may_count(framework):
+    """The list's, whatever scores it came with: with all the weight it stays, with none of it attention decides."""
+    given = framework.given()
+    plain = framework.run(framework.make(), given)
+    assert framework.run(framework.make(retrieval_weight=0.0), given) == plain
+    assert plain[0].id == "d2"
+    kept = framework.run(framework.make(retrieval_weight=1.0), given)
+    assert [out.id for out in kept] == ["d0", "d1", "d2", "d3"]
+    found = framework.run(framework.make(retrieval_weight=0.3, top_n=3), given)
+    assert [out.id for out in found] == ["d2", "d0", "d1"]  # nothing draws the attention away from d2
+    assert [out.score for out in found] == sorted((out.score for out in found), reverse=True)
+    with pytest.raises(ValidationError):
+        framework.make(retrieval_weight=2)
+
+
 def test_7_an_empty_list_loads_nothing(framework):
     absent = framework.make(model="/absent")
     assert framework.run(absent, []) == []

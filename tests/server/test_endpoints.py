@@ -70,6 +70,31 @@ def test_order_of_the_request_and_of_the_server(live, tiny):
         assert asked(reversing, order="given") == given
 
 
+def test_how_much_the_order_of_the_documents_counts(live, tiny):
+    texts = TEXTS[::-1]
+    body = {"query": QUERY, "documents": texts}
+
+    def asked(server, **more):
+        results = server.post("/v1/rerank", body | more).json()["results"]
+        return [(r["index"], r["relevance_score"]) for r in results]
+
+    def expected(weight):
+        return [(h.index, h.relevance) for h in tiny.with_options(retrieval_weight=weight).rank(QUERY, texts)]
+
+    assert asked(live) == asked(live, retrieval_weight=0) == expected(0)
+    assert asked(live, retrieval_weight=0.5) == expected(0.5)
+    assert [index for index, _ in asked(live, retrieval_weight=1)] == [0, 1, 2] != [i for i, _ in expected(0)]
+    with serving(tiny.with_options(retrieval_weight=1.0)) as weighing:
+        assert asked(weighing) == expected(1)
+        assert asked(weighing, retrieval_weight=0) == expected(0)
+        ranks = weighing.post("/rerank", {"query": QUERY, "texts": texts}).json()
+        assert [rank["index"] for rank in ranks] == [0, 1, 2]
+    for wrong in (-0.1, 1.5, "0.5", True):
+        answer = live.post("/v2/rerank", body | {"retrieval_weight": wrong})
+        assert answer.status_code == 422
+        assert "retrieval_weight" in answer.json()["message"]
+
+
 def test_text_embeddings_inference(live):
     ranking = live.scorer.rank(QUERY, TEXTS)
     answer = live.post("/rerank", {"query": QUERY, "texts": TEXTS, "truncate": True, "truncation_direction": "Right"})

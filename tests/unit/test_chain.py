@@ -39,6 +39,8 @@ def test_defaults_are_those_of_the_scorer():
         {"template": "sonnet"},
         {"max_prompt_tokens": 0},
         {"passage_tokens": 0},
+        {"retrieval_weight": 1.5},
+        {"retrieval_weight": float("nan")},
         {"cache_bytes": -1},
         {"quantized_cache": "fp8"},
         {"tp_size": 2, "device_map": "auto"},
@@ -84,6 +86,17 @@ def test_select_cuts_prunes_and_leaves_blank_documents():
         next(kept for kept in pruned if kept.text is not None).pruning()
     )
     assert ranked[0].pruning() == {}
+
+
+def test_the_order_of_the_documents_may_count():
+    """Of the caller's list, although the prompt has it backwards; the threshold is on what gives the order."""
+    every = ChainOptions(**TINY, retrieval_weight=1).select("Who lit the lamp?", TEXTS)
+    assert [kept.index for kept in every] == [0, 1, 2]
+    assert [kept.relevance for kept in every] == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    few = ChainOptions(**TINY, retrieval_weight=1, score_threshold=0.2, top_n=2).select("Who lit the lamp?", TEXTS)
+    assert few == every[:2]
+    plain = ChainOptions(**TINY).select("Who lit the lamp?", TEXTS)
+    assert ChainOptions(**TINY, retrieval_weight=0).select("Who lit the lamp?", TEXTS) == plain
 
 
 async def test_calls_wait_for_the_scorers_thread():

@@ -11,6 +11,7 @@ from qr_core.checks import (
     LONGEST_ELLIPSIS,
     check_ellipsis,
     check_one_of,
+    check_share,
     check_whole_number,
     checked_documents,
     checked_jobs,
@@ -26,6 +27,14 @@ def test_a_number_that_is_none_is_named(value):
     check_whole_number("top_k", None)
     check_whole_number("top_k", 1)
     check_whole_number("min_keep", 0, least=0)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), True, "0.5", None])
+def test_a_share_is_a_number_from_0_to_1(value):
+    with pytest.raises(InputError, match=r"retrieval_weight is .*: use a number from 0 to 1"):
+        check_share("retrieval_weight", value)
+    for fine in (0, 0.5, 1.0):
+        check_share("retrieval_weight", fine)
 
 
 def test_a_value_outside_its_literal_is_named():

@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "dtype": (["--dtype", "float16"], "float16"),
     "calibrate": (["--no-calibrate"], False),
     "calibration": (["--calibration", "none"], "none"),
+    "retrieval_weight": (["--retrieval-weight", "0.25"], 0.25),
     "filter_tokens": (["--no-token-filter"], False),
     "max_prompt_tokens": (["--max-prompt-tokens", "7"], 7),
     "passage_tokens": (["--passage-tokens", "8"], 8),

@@ -90,7 +90,18 @@ def test_scores_are_plain_floats_and_json_safe(tiny):
     assert all(type(hit.score) is float and math.isfinite(hit.score) for hit in ranking)
     assert all(type(hit.relevance) is float and 0 <= hit.relevance <= 1 for hit in ranking)
     answer = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
-    assert list(answer) == ["query", "model", "heads", "calibrated", "segments", "windows", "rounds", "layout", "hits"]
+    assert list(answer) == [
+        "query",
+        "model",
+        "heads",
+        "calibrated",
+        "segments",
+        "windows",
+        "rounds",
+        "layout",
+        "retrieval_weight",
+        "hits",
+    ]
     assert list(answer["hits"][0]) == ["index", "id", "title", "score", "relevance", "round", "segment", "window"]
 
 

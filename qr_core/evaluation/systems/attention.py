@@ -35,8 +35,9 @@ def attention_ranker(scorer: QRScorer, order: Order, segments: int | None = None
         limited = scorer if segments is None else _limited(scorer, sets, segments)
         for ranking in limited.rank_each(asked, order=order):
             scores = [0.0] * len(ranking)
-            for place, hit in enumerate(ranking):  # scores of different rounds do not compare: places do
-                scores[hit.index] = hit.score if ranking.rounds == 1 else float(len(ranking) - place)
+            by_score = ranking.rounds == 1 and not ranking.retrieval_weight  # otherwise places tell the order
+            for place, hit in enumerate(ranking):
+                scores[hit.index] = hit.score if by_score else float(len(ranking) - place)
             yield scores
 
     return rank
@@ -135,6 +136,7 @@ def _about(scorer: QRScorer, order: str, segments: int | None = None) -> dict[st
         "max_prompt_tokens": scorer.max_prompt_tokens,
         "passage_tokens": scorer.passage_tokens,
         "quantized_cache": dict(scorer.options.quantized_cache) if scorer.options.quantized_cache else None,
+        "retrieval_weight": scorer.options.retrieval_weight,
         "order": order,
         "segments": segments,
         "windows": segments,  # its former name, kept until 1.0

@@ -32,6 +32,9 @@ class RerankRequest(Body):
     order: Order | None = Field(
         default=None, description="reversed: the first document stands nearest the query. By default the server's."
     )
+    retrieval_weight: float | None = Field(
+        default=None, ge=0, le=1, description="How much the order of the documents counts. By default the server's."
+    )
 
 
 class RankedDocument(BaseModel):
@@ -95,7 +98,7 @@ async def rerank_v2(body: RerankRequest, ask: Ask) -> RerankResponse:
 
 async def _rerank(body: RerankRequest, ask: Asking, version: str) -> RerankResponse:
     documents = documents_of(body.documents, body.rank_fields is None or "title" in body.rank_fields)
-    ranking = await ask(RankJob(body.query, documents, top_k=body.top_n, order=body.order))
+    ranking = await ask(RankJob(body.query, documents, body.top_n, body.order, body.retrieval_weight))
     results = [RerankResult(index=hit.index, relevance_score=hit.relevance) for hit in ranking]
     if body.return_documents:
         for result in results:

@@ -66,6 +66,19 @@ def test_a_trec_run(tmp_path):
         rank_file(tmp_path / "jobs.jsonl", tmp_path / "again", scorer=SCORER, format="trec")
 
 
+def test_a_trec_run_has_places_where_scores_do_not_tell_the_order(tmp_path):
+    documents = ["an oven", "a lamp that was lit", "forty loaves"]
+    write(tmp_path / "jobs.jsonl", [{"id": "q", "query": "who lit it?", "documents": documents}])
+    ranking = QRScorer.from_pretrained(**SCORER).rank("who lit it?", documents)
+    assert [hit.index for hit in ranking] != [0, 1, 2]  # or this shows nothing
+    for weight, scores in ((0, [hit.score for hit in ranking]), (1, [3.0, 2.0, 1.0])):
+        asked = {**SCORER, "retrieval_weight": weight}
+        rank_file(tmp_path / "jobs.jsonl", tmp_path / str(weight), scorer=asked, format="trec")
+        lines = (tmp_path / str(weight) / "part-00000.trec").read_text().splitlines()
+        assert [float(line.split()[4]) for line in lines] == pytest.approx(scores, abs=1e-6)
+    assert read_run("\n".join(lines), "run") == {"q": ["#0", "#1", "#2"]}
+
+
 def test_ids_may_repeat_elsewhere(tmp_path):
     write(tmp_path / "jobs.jsonl", [{"id": "q", "query": "q", "documents": SHELF}] * 3)
     rank_file(tmp_path / "jobs.jsonl", tmp_path / "out", scorer=SCORER)

@@ -40,6 +40,16 @@ def test_rank_reads_lines_from_standard_input_and_takes_top_k(run):
     assert len(json.loads(out)["hits"]) == 1
 
 
+def test_the_order_of_the_documents_may_count(run):
+    asked = ["rank", "--query", "q", "--docs", "-", "--format", "json", "--retrieval-weight"]
+    status, out, _ = run(*asked, "1", *TINY, stdin=b"one\ntwo\nthree\n")
+    assert status == 0
+    assert [hit["index"] for hit in json.loads(out)["hits"]] == [0, 1, 2]
+    status, out, err = run(*asked, "1.5", *TINY, stdin=b"one\n")
+    assert (status, out) == (2, "")
+    assert "Invalid value for '--retrieval-weight'" in err
+
+
 def test_rank_a_folder_names_what_it_left_out(run, tmp_path):
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "b.bin").write_bytes(b"\xff\x00")

@@ -215,3 +215,11 @@ def test_a_scorer_keeps_its_own_limits(embedded):
     assert embedded.max_prompt_tokens == before
     assert list(attention_ranker(embedded, "given")([CandidateSet("q", "herons", documents)])) == whole == again
     assert len(cut[0]) == len(whole[0]) == 4
+
+
+def test_scores_say_the_order_where_the_candidates_order_counts(embedded):
+    documents = tuple(Document(f"{name} " * 9, id=name) for name in ("geese", "herons", "swans"))
+    asked = [CandidateSet("q", "herons", documents)]
+    ((first, second, third),) = attention_ranker(embedded, "given")(asked)
+    assert second > max(first, third)
+    assert list(attention_ranker(embedded.with_options(retrieval_weight=1.0), "given")(asked)) == [[3.0, 2.0, 1.0]]
