@@ -13,7 +13,7 @@ from qr_core.cache.documents import SHARED_DOCUMENTS, DocumentCache
 from qr_core.cache.reads import ReadCache, cache_of
 from qr_core.heads.resolve import resolve_for
 from qr_core.heads.sets import HeadSet
-from qr_core.mini import EMBEDDED_NAME, embedded_model
+from qr_core.mini import named_model
 from qr_core.model.loading import ModelSource, context_length, load_config, load_tokenizer
 from qr_core.model.shared import SharedModel, shared_model
 from qr_core.options import ScorerOptions
@@ -57,7 +57,7 @@ class Assembly:
         self.heads_name = heads_name
         self.options = options
         self.template = heads.prompt_template(tokenizer) if template is None else template
-        self.model_name = EMBEDDED_NAME if options.model is None else str(options.model)
+        self.model_name = named_model(options.model).name
         self.layout: Layout = options.layout or "joint"
         self.calibration = CALIBRATIONS[(options.calibration or "null-query") if options.calibrate else "none"]
         self.cache, self.document_cache = _caches(options)
@@ -110,10 +110,10 @@ class Assembly:
     def from_options(cls: type[A], options: ScorerOptions) -> A:
         """`from_pretrained` with one object; errors as there."""
         options.check()
-        source = ModelSource.of(str(embedded_model() if options.model is None else options.model), options)
+        chosen = named_model(options.model)
+        source = ModelSource.of(chosen.place, options)
         config, tokenizer = load_config(source), load_tokenizer(source)
-        name = EMBEDDED_NAME if options.model is None else source.name
-        heads, heads_name = resolve_for(options, name, source.name, config, tokenizer)
+        heads, heads_name = resolve_for(options, chosen.name, chosen.place, config, tokenizer)
         return cls(shared_model(source, config), tokenizer, heads, heads_name, options.completed(heads))
 
     def with_heads(self: A, heads: HeadSet, name: str, calibrate: bool | None = None) -> A:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, mo
 from qr_core.checks import check_ellipsis
 from qr_core.fields import option_type
 from qr_core.forks import after_fork
-from qr_core.mini import EMBEDDED_NAME
+from qr_core.mini import named_model
 from qr_core.options import ScorerOptions
 from qr_core.registry import registry_at
 from qr_core.scorer import QRScorer
@@ -138,7 +138,7 @@ class ChainOptions(_ScorerFields):
     @property
     def model_name(self) -> str:
         """The model's name, known before it is loaded."""
-        return str(self.model or EMBEDDED_NAME)
+        return named_model(self.model).name
 
     @property
     def scorer(self) -> QRScorer:

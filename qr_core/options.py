@@ -37,7 +37,8 @@ class ScorerOptions(Options):
     Attributes
     ----------
     model : str or Path, optional
-        Hub id or folder of a decoder model; by default the small one inside this package, which needs no network.
+        Hub id or folder of a decoder model, or one inside this package, which needs no network: `embedded` (the
+        default) or `embedded-fast` (see `qr_core.mini`).
     heads : str, Path or HeadSet, optional
         A published set's name (`qrhead heads` lists them), a head-set file, `"all"` for every head (In-Context
         Re-ranking) outside layers with a sliding window, if there are such, or pairs such as `"13-18,8-11"`
@@ -100,7 +101,7 @@ class ScorerOptions(Options):
 
     PANEL = "Scorer"
 
-    model: str | Path | None = option(None, "Hub id or folder of a model. Default: the embedded small model.", cli=str)
+    model: str | Path | None = option(None, "Hub id, folder, embedded or embedded-fast. Default: embedded.", cli=str)
     heads: str | Path | HeadSet | None = option(
         None,
         'A published set, a head-set file, "13-18,8-11" (layer-head), or "all". Default: its own.',

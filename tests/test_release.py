@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import qr_core
+from qr_core.mini import EMBEDDED, embedded_model
 
 ROOT = Path(qr_core.__file__).parents[1]
 DIST = ROOT / "dist"
 NAME = f"qrhead-{qr_core.__version__}"
-WEIGHTS = "qr_core/mini/model/model.safetensors"
+WEIGHTS = "qr_core/mini/fast/model.safetensors"
 TRAINING = "qr_core/training/"
 """In the source archive alone."""
 MOST_BYTES = 40 * 2**20
@@ -47,7 +48,8 @@ def test_the_wheel_holds_every_module_and_datum(wheel):
     expected -= {name for name in expected if name.startswith(TRAINING)}
     integrations = ROOT / "integrations"
     expected |= {path.relative_to(integrations).as_posix() for path in integrations.rglob("*.py")}
-    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "qr_core" / "mini" / "model").iterdir()}
+    for model in EMBEDDED:
+        expected |= {path.relative_to(ROOT).as_posix() for path in embedded_model(model).iterdir()}
     head_sets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qr_core/heads/published").rglob("*.json")}
     assert head_sets
     expected |= head_sets
@@ -80,7 +82,7 @@ def test_metadata(wheel):
 IN_SDIST = (
     "tests/conftest.py", "tests/golden/llama.json.gz", "docs/adapters.md", "docs/images/how-it-works.svg", "mkdocs.yml",
     "notebooks/01_quickstart.ipynb", "Makefile", "CHANGELOG.md", "CITATION.cff", "constraints.txt",
-    "qr_core/training/train.py", "tools/structure.py", WEIGHTS,
+    "qr_core/training/train.py", "tools/structure.py", "qr_core/mini/fast/README.md", WEIGHTS,
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from qr_core.options import ScorerOptions
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
-RANDOM, EMBEDDED = "random", "embedded"
+RANDOM = "random"
 ALL = "all"
 
 
@@ -74,7 +74,7 @@ class Subject:
     Attributes
     ----------
     model : str
-        `random`, `embedded`, a hub id or a folder; takes the place of `options.model`.
+        `random`, `embedded`, `embedded-fast`, a hub id or a folder; takes the place of `options.model`.
     shape : Shape
         Of a random model.
     deepest : int, optional
@@ -87,7 +87,7 @@ class Subject:
         bound.
     """
 
-    model: str = option(RANDOM, "random, embedded, or hub id or folder of a model.")
+    model: str = option(RANDOM, "random, embedded, embedded-fast, hub id or folder.")
     shape: Shape = Shape()
     deepest: int | None = option(None, "Deepest layer of the random model with a selected head, from 0.", least=0)
     cross_encoder: str | None = option(None, "Hub id or folder. Default: of MiniLM's shape, random weights.")

@@ -11,13 +11,12 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
-from qr_core.benchmark.plan import EMBEDDED, RANDOM, Subject
+from qr_core.benchmark.plan import RANDOM, Subject
 from qr_core.cache.documents import DocumentCache
 from qr_core.errors import InputError, QRHeadError
 from qr_core.heads.parts import HeadShape
 from qr_core.heads.resolve import resolve
 from qr_core.heads.sets import HeadSet
-from qr_core.mini import EMBEDDED_NAME
 from qr_core.model.loading import ModelSource
 from qr_core.model.shared import SharedModel
 from qr_core.options import ScorerOptions
@@ -127,9 +126,9 @@ def spread(model: str, shape: HeadShape, deepest: int) -> HeadSet:
     return HeadSet(model=model, config=shape, template="plain", criterion="none", data="none", heads=heads)
 
 
-def _own_name(model: str) -> str | None:
+def _own_name(model: str) -> str:
     """What a scorer's options call the model."""
-    return {RANDOM: "random weights", EMBEDDED: None, EMBEDDED_NAME: None}.get(model, model)
+    return "random weights" if model == RANDOM else model
 
 
 def _random(subject: Subject, asked: ScorerOptions) -> QRScorer:

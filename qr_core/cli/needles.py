@@ -40,9 +40,8 @@ class NeedleOptions:
 def generator_of(options: ScorerOptions) -> LocalGenerator:
     """The model of these options, as one that answers."""
     from qr_core.generation import LocalGenerator
-    from qr_core.mini import EMBEDDED_NAME, embedded_model
+    from qr_core.mini import named_model
     from qr_core.model.loading import ModelSource
 
-    embedded = options.model is None
-    source = ModelSource.of(str(embedded_model() if embedded else options.model), options)
-    return LocalGenerator(source, EMBEDDED_NAME if embedded else None)
+    chosen = named_model(options.model)
+    return LocalGenerator(ModelSource.of(chosen.place, options), chosen.name)

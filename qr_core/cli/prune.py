@@ -108,12 +108,13 @@ def ask(
     """
     from qr_core import generation
     from qr_core.files.inputs import read_source
+    from qr_core.mini import named_model
 
     chosen = _chosen(pruning, file, input_format)
     text = read_source(file)
     made = scorer_of(scorer)
     generator = answering.make(made)
-    if answering.generator is None and scorer.model is None:
+    if answering.generator is None and named_model(scorer.model).embedded:
         err.print("the embedded model answers: it is too small to do so sensibly; name another with --generator")
     with progress("encoding", tokens=True) as show:
         found = generation.ask(

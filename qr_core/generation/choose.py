@@ -8,16 +8,16 @@ from qr_core.errors import InputError
 from qr_core.generation.endpoint import TIMEOUT_SECONDS, EndpointGenerator
 from qr_core.generation.generator import Generator
 from qr_core.generation.local import LocalGenerator
-from qr_core.mini import EMBEDDED_NAME, embedded_model
+from qr_core.mini import named_model
 
 
 def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_SECONDS, **options: Any) -> Generator:
-    """A generator from what a person names it by: an address, a model's hub id or folder, or `embedded`.
+    """A generator from what a person names it by: an address, or a model as `qr_core.mini.named_model` takes it.
 
     Parameters
     ----------
     name : str
-        `http://` or `https://` begin an address; `embedded` is the small model inside this package.
+        `http://` or `https://` begin an address.
     model : str, optional
         Which model an address should use.
     options
@@ -34,8 +34,7 @@ def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_S
         return EndpointGenerator(name, model, timeout=timeout)
     if model is not None:
         raise InputError(f"{name} names a model itself: the name of another goes with an address only")
-    if name != "embedded":
-        return LocalGenerator.from_pretrained(name, **options)
-    generator = LocalGenerator.from_pretrained(embedded_model(), **options)
-    generator.name = EMBEDDED_NAME
+    chosen = named_model(name)
+    generator = LocalGenerator.from_pretrained(chosen.place, **options)
+    generator.name = chosen.name
     return generator

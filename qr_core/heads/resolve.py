@@ -124,7 +124,9 @@ def _default(model: str, folder: str, shape: HeadShape) -> tuple[HeadSet, str]:
     """The set in the model's folder, or the published default of this hub id."""
     own = Path(folder) / FOLDER_FILE
     if own.is_file():
-        return HeadSet.load(own), FOLDER_FILE.removesuffix(".json")
+        found, name = HeadSet.load(own), FOLDER_FILE.removesuffix(".json")
+        # A folder is known by its path, which is no name; an embedded model may have several.
+        return found if folder == model else found.model_copy(update={"model": model}), name
     for name, candidate in published().items():
         if candidate.model.lower() == model.lower() and candidate.default:
             return candidate, name

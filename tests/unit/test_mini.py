@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import Document, QRScorer
-from qr_core.mini import embedded_model
+from qr_core.chain import ChainOptions
+from qr_core.generation.choose import generator_of
+from qr_core.mini import EMBEDDED, embedded_model, named_model
 from tests.helpers import captured_masses, eager_masses, flat_heads
 
 
-def test_it_is_small_and_carries_its_card():
-    folder = embedded_model()
+@pytest.mark.parametrize("model", EMBEDDED)
+def test_it_is_small_and_carries_its_card(model):
+    folder = embedded_model(model)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 45e6
     assert not list(folder.glob("*.bin"))
-    card = (folder.parent / "README.md").read_text()
+    card = (folder / "README.md").read_text()
     for words in ("all-MiniLM-L6-v2", "Apache-2.0", "CC BY-SA", "sha256"):
         assert words in card
+
+
+def test_every_name_is_resolved_in_one_place():
+    for key, one in EMBEDDED.items():
+        found = named_model(key)
+        assert named_model(one.name) == found  # reports and head sets say that one
+        assert (found.name, found.embedded, Path(found.place).name) == (one.name, True, one.folder)
+        assert (Path(found.place) / "config.json").is_file()
+    assert named_model(None) == named_model("embedded")
+    assert len({one.name for one in EMBEDDED.values()}) == len(EMBEDDED)
+    for other in ("org/embedded", "./embedded", "gpt2", Path("embedded")):
+        found = named_model(other)
+        assert (found.name, found.place, found.embedded) == (str(other), str(other), False)
+
+
+@pytest.mark.parametrize("key", EMBEDDED)
+def test_every_place_that_names_a_model_knows_the_embedded_ones(key):
+    """Of those without a test of their own: the scorer, the adapters and the generators."""
+    shown = EMBEDDED[key].name
+    scorer = QRScorer.from_pretrained(key, device="cpu")
+    assert scorer.model_name == scorer.heads.model == shown
+    assert scorer.rank("How many arches?", ["Rye bread.", "The bridge has six arches."])[0].index == 1
+    again = QRScorer.from_pretrained(key, heads=scorer.heads, device="cpu")
+    assert again.heads == scorer.heads
+    assert ChainOptions(model=key).model_name == shown
+    assert ChainOptions(model=key, device="cpu").scorer.model_name == shown
+    assert generator_of(key, device="cpu").name == shown
+    assert scorer.model is QRScorer.from_pretrained(shown, device="cpu").model  # one copy of the weights
+
+
+def test_the_commands_take_the_names(run):
+    asked = ["rank", "--query", "q", "--docs", "-", "--format", "json", "--device", "cpu", "--model"]
+    for key in EMBEDDED:
+        status, out, _ = run(*asked, key, stdin=b"a document\n")
+        assert status == 0
+        assert f'"model": "{EMBEDDED[key].name}"' in out
 
 
 def test_it_loads_as_an_ordinary_causal_model():

@@ -77,7 +77,7 @@ def test_empty_documents_do_not_change_the_others():
 
 
 def test_the_layout_is_the_head_sets_unless_named(tmp_path):
-    fields = HeadSet.load(DEFAULT).model_dump() | {
+    fields = HeadSet.load(OWN).model_dump() | {
         "layout": "independent",
         "max_prompt_tokens": 300,
         "passage_tokens": 100,
@@ -85,10 +85,10 @@ def test_the_layout_is_the_head_sets_unless_named(tmp_path):
     heads = HeadSet(**fields)
     heads.save(tmp_path / "heads.json")
     assert HeadSet.load(tmp_path / "heads.json") == heads
-    found = QRScorer.from_pretrained(heads=tmp_path / "heads.json", device="cpu")
+    found = QRScorer.from_pretrained("embedded-fast", heads=tmp_path / "heads.json", device="cpu")
     assert (found.layout, found.limit, found.passage_tokens) == ("independent", 300, 100)
     assert found.rank(QUERY, DOCUMENTS).layout == "independent"
-    joint = QRScorer.from_pretrained(heads=heads, layout="joint", device="cpu")
+    joint = QRScorer.from_pretrained("embedded-fast", heads=heads, layout="joint", device="cpu")
     assert joint.layout == "joint"
     assert joint.limit != 300  # found to hold for the other layout only
     assert joint.passage_tokens is None
@@ -96,7 +96,7 @@ def test_the_layout_is_the_head_sets_unless_named(tmp_path):
     assert found.with_heads(heads, "same").layout == "independent"
 
 
-DEFAULT = documents_module.__file__.replace("cache/documents.py", "mini/model/qrhead_heads.json")
+OWN = documents_module.__file__.replace("cache/documents.py", "mini/fast/qrhead_heads.json")
 
 
 def test_options_are_checked(tmp_path):
@@ -106,7 +106,7 @@ def test_options_are_checked(tmp_path):
         scorer_of(layout="joint", document_cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     with pytest.raises(HeadSetError, match="layout"):
-        HeadSet(**HeadSet.load(DEFAULT).model_dump() | {"layout": "both"})
+        HeadSet(**HeadSet.load(OWN).model_dump() | {"layout": "both"})
 
 
 def test_many_documents_take_few_positions():
