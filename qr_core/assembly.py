@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound="Assembly")
 
 PROMPTS_PART = 8
-"""Of a scorer's own cache in the independent layout, documents take all but one part in so many."""
+"""Of a scorer's own cache, where each document is encoded on its own, documents take all but one part in so many."""
 CHANGEABLE = ("calibrate", "calibration", "filter_tokens", "max_prompt_tokens", "passage_tokens", "retrieval_weight")
 """Options that a scorer of the same model and heads may have otherwise."""
 
@@ -207,7 +207,7 @@ class Assembly:
 def _caches(options: ScorerOptions) -> tuple[ReadCache | None, DocumentCache | None]:
     """Where prompts are kept, and where documents are, in the layout that encodes them one by one."""
     given, most = options.document_cache, options.cache_bytes
-    if options.layout != "independent":
+    if options.layout not in ("independent", "late"):
         return cache_of(most), None
     if isinstance(given, DocumentCache):
         return cache_of(most), given

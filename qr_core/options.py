@@ -47,11 +47,13 @@ class ScorerOptions(Options):
         `chat`, `reference`, `plain`, or another registered one; by default the head set's.
     layout : str, optional
         `joint`: all documents share one prompt, each seeing those before it. `independent`: each is encoded on its own,
-        so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). By default
-        the head set's; heads found under the other one score less well.
+        so that cost grows linearly and scores do not depend on order (see `qr_core.reading.independent`). `late`: the
+        query is, too, and both meet in the layers that are read only, so that a further query costs next to nothing;
+        the only one for encoders (see `qr_core.reading.late`). By default the head set's; heads found under another
+        one score less well.
     document_cache : DocumentCache, str or Path, optional
-        With the independent layout: where documents' keys and values are kept, or a folder to keep them in beside
-        memory. By default 1 GiB of memory, shared by all scorers of the process that say nothing of caches.
+        With the independent and the late layout: where documents' keys and values are kept, or a folder to keep them in
+        beside memory. By default 1 GiB of memory, shared by all scorers of the process that say nothing of caches.
     revision : str, optional
         Branch, tag or commit on the hub.
     device : str or torch.device, optional
@@ -112,7 +114,8 @@ class ScorerOptions(Options):
         None, "Prompt template. Default: the head set's.", registry="qr_core.prompts.templates.registry:TEMPLATES"
     )
     layout: Layout | None = option(
-        None, "independent: documents encoded independently, in linear time. Default: the head set's."
+        None,
+        "independent: documents encoded independently, in linear time; late: the query too. Default: the head set's.",
     )
     document_cache: DocumentCache | str | Path | None = option(
         None,
@@ -228,8 +231,10 @@ class ScorerOptions(Options):
         """
         layout = self.layout or heads.layout
         if layout == "joint" and self.document_cache is not None:
-            raise InputError("a document cache is for layout='independent': joint prompts are encoded as a whole")
-        if layout == "independent" and self.quantized_cache is not None:
+            raise InputError(
+                "a document cache is for layout='independent' or 'late': joint prompts are encoded as a whole"
+            )
+        if layout != "joint" and self.quantized_cache is not None:
             raise InputError("a quantised cache is for layout='joint': bound document_cache instead")
         found: dict[str, Any] = {"layout": layout}
         if self.calibrate is None:

@@ -60,12 +60,15 @@ class QRScorer(Assembly):
     ) -> list[TokenMasses]:
         """Prefill, query pass, calibrate: what every selected head pays every token before the query.
 
+        Divided by its document's length where the head set says so (`HeadSet.length_exponent`).
+
         Raises
         ------
         InputError, NonFiniteError, ModelLoadError, MemoryLimitError
             As for `Reader.read_many`.
         """
-        return [self.calibration(reading) for reading in self.reader.read_many(asked, cache, progress)]
+        found = (self.calibration(reading) for reading in self.reader.read_many(asked, cache, progress))
+        return [masses.by_length(self.heads.length_exponent) for masses in found]
 
     def token_masses(self, query: str, documents: Sequence[Document], cache: ReadCache | None = None) -> TokenMasses:
         """`masses` of one query over documents in one prompt; there is at least one document."""

@@ -12,8 +12,9 @@ from typing import Any, Literal, overload
 from qr_core.errors import InputError
 
 Order = Literal["given", "reversed"]
-Layout = Literal["joint", "independent"]
-"""Whether documents share one prompt, each seeing those before it, or are encoded independently."""
+Layout = Literal["joint", "independent", "late"]
+"""Whether documents share one prompt, each seeing those before it; are encoded independently; or meet the query in the
+layers that are read only, both encoded alone."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from transformers import (
+    BertConfig,
     Cohere2Config,
     DeepseekV3Config,
+    ElectraConfig,
     Gemma2Config,
     Gemma3Config,
     Gemma3TextConfig,
@@ -19,11 +21,13 @@ from transformers import (
     MinistralConfig,
     MistralConfig,
     MixtralConfig,
+    ModernBertConfig,
     Olmo2Config,
     Phi3Config,
     Qwen2Config,
     Qwen3Config,
     Qwen3MoeConfig,
+    RobertaConfig,
     SmolLM3Config,
 )
 
@@ -168,3 +172,16 @@ FAMILIES = {
         first_k_dense_replace=2,
     ),
 }
+
+_SIZES = {key: COMMON[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")}
+_ENCODER = {**_SIZES, "vocab_size": 30522, "initializer_range": 0.3, "max_position_embeddings": 512, "pad_token_id": 0}
+ENCODERS = {
+    "bert": (lambda: BertConfig(**_ENCODER), 0),
+    "roberta": (lambda: RobertaConfig(**_ENCODER), 1),
+    "electra": (lambda: ElectraConfig(**_ENCODER, embedding_size=64), 0),
+    "modernbert": (
+        lambda: ModernBertConfig(**_ENCODER, local_attention=512, cls_token_id=101, sep_token_id=102),
+        0,
+    ),
+}
+"""Encoders' configs, and the position that they give a text's first token."""

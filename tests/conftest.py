@@ -13,15 +13,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a test th
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from qr_core import QRScorer
 from qr_core.cache.documents import SHARED_DOCUMENTS
 from qr_core.cache.reads import SHARED
 from qr_core.cli.main import main
 from qr_core.generation import EndpointGenerator
+from tests.architectures import ENCODERS
 from tests.helpers import strict
 from tests.stub_endpoint import serving
+from tests.tokenizers import framing_tokenizer
 
 torch.set_num_threads(1)  # tiny models run slower on more
 
@@ -72,6 +74,20 @@ def save_tiny(tmp_path_factory):
                 parameter.data.normal_(20, 5)
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(GOLDEN / tokenizer).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_encoder(tmp_path_factory):
+    """Save an encoder made from a config, with a tokenizer that frames texts, and return its folder."""
+
+    def save(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("encoder")
+        torch.manual_seed(0)
+        AutoModel.from_config(ENCODERS[kind][0]()).to(torch.float32).save_pretrained(folder)
+        framing_tokenizer().save_pretrained(folder)
         return folder
 
     return save

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from qr_core.mini import embedded_model
 from tests.helpers import DOCUMENTS
 
 TEXTS = [d.text for d in DOCUMENTS] * 20 + [
@@ -144,3 +145,13 @@ def made(kind: str) -> PreTrainedTokenizerFast:
         unk_token={"wordpiece": "[UNK]", "gpt2": None, "llama3": None, "qwen": None, "neox": None}.get(kind, "<unk>"),
         clean_up_tokenization_spaces=False,
     )
+
+
+def framing_tokenizer() -> PreTrainedTokenizerFast:
+    """The embedded model's vocabulary, with a token before and one after each text, as encoders have them."""
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model())
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
+    )
+    tokenizer.cls_token, tokenizer.sep_token = "[CLS]", "[SEP]"
+    return tokenizer

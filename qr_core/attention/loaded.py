@@ -46,6 +46,10 @@ class Facts:
         The same where documents were encoded independently.
     independent : int
         The deepest layer up to which it passed the independent layout's self-check; -1 before.
+    late : int
+        The same for the late layout.
+    sees_ahead : bool
+        Whether tokens look at those behind them: an encoder, which only the late layout can use. From the self-check.
     fingerprints : dict of int to (str, bool)
         By depth; see `qr_core.model.fingerprint`.
     """
@@ -61,6 +65,8 @@ class Facts:
     packs: bool = False
     packs_independent: bool = False
     independent: int = -1
+    late: int = -1
+    sees_ahead: bool = False
     fingerprints: dict[int, tuple[str, bool]] = field(default_factory=dict)
 
     @classmethod

@@ -60,7 +60,8 @@ class Prefix:
     Attributes
     ----------
     keys, values : tuple of Tensor
-        One per layer, shape (batch, key heads, tokens, width).
+        One per layer, shape (batch, key heads, tokens, width). What was kept for the late layout has keys of the layers
+        that are read only, and no values.
     """
 
     keys: tuple[Tensor, ...]
@@ -80,6 +81,12 @@ class Prefix:
     def bytes(self) -> int:
         """Memory that keys and values take."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory that one token takes."""
+        tensors = (*self.keys, *self.values)
+        return sum(t.shape[0] * t.shape[1] * t.shape[3] * t.element_size() for t in tensors)
 
     def part(self, start: int, end: int) -> Prefix:
         """Of the tokens from `start` to `end` only, as views."""

@@ -34,6 +34,8 @@ class Keys:
 
     Parameters
     ----------
+    kind : str
+        How they are encoded, and what of them is kept.
     model : str
         See `qr_core.model.fingerprint`.
     deepest : int
@@ -42,10 +44,15 @@ class Keys:
         Token ids that every document follows.
     regime : hashable
         See `qr_core.attention.rope.regime`.
+    lasting : bool
+        Whether keys mean anything to another process.
     """
 
-    def __init__(self, model: str, deepest: int, instruction: Sequence[int], regime: Hashable) -> None:
-        about = [KEY_VERSION, "independent", model, deepest, list(instruction), repr(regime)]
+    def __init__(
+        self, kind: str, model: str, deepest: int, instruction: Sequence[int], regime: Hashable, lasting: bool
+    ) -> None:
+        self.lasting = lasting
+        about = [KEY_VERSION, kind, model, deepest, list(instruction), repr(regime)]
         self._base = hashlib.sha256(json.dumps(about).encode())
 
     def of(self, ids: Sequence[int]) -> str:

@@ -121,7 +121,7 @@ class DocumentFolder:
         try:
             with open(path, "rb", opener=_open_plain) as file:
                 about = os.fstat(file.fileno())
-                expected = like.bytes // max(1, like.length) * tokens
+                expected = like.token_bytes * tokens
                 if not stat.S_ISREG(about.st_mode) or about.st_size > expected + HEADER_BYTES:
                     raise ValueError("not a regular file of the right size")
                 found = _checked(file.read(expected + HEADER_BYTES), key, like, tokens)
@@ -191,8 +191,8 @@ def _checked(raw: bytes, key: str, like: Prefix, tokens: int) -> Prefix:
         if tensor.shape != (*other.shape[:-2], tokens, other.shape[-1]) or tensor.dtype != other.dtype:
             raise ValueError("other shapes")
     placed = {name: tensor.to(expected[name].device) for name, tensor in tensors.items()}
-    count = len(like.keys)
-    return Prefix(tuple(placed[f"key{n}"] for n in range(count)), tuple(placed[f"value{n}"] for n in range(count)))
+    keys, values = range(len(like.keys)), range(len(like.values))
+    return Prefix(tuple(placed[f"key{n}"] for n in keys), tuple(placed[f"value{n}"] for n in values))
 
 
 def _named(prefix: Prefix) -> dict[str, Tensor]:

@@ -54,6 +54,7 @@ def resolve_for(
         HeadShape.of(config),
         options.template,
         has_chat_template=bool(getattr(tokenizer, "chat_template", None)),
+        bare=options.layout == "late" and _frames(tokenizer),
         allow_model_mismatch=options.allow_model_mismatch,
         near=windows_of(layers_of(config)) if options.heads == "all" else (),
     )
@@ -69,6 +70,7 @@ def resolve(
     has_chat_template: bool,
     allow_model_mismatch: bool = False,
     near: Collection[int] = (),
+    bare: bool = False,
 ) -> tuple[HeadSet, str]:
     """The head set that a caller means, and its name.
 
@@ -83,6 +85,8 @@ def resolve(
         The template the caller asks for; by default the set's own.
     has_chat_template : bool
         Decides the template of `"all"` and of bare pairs when the caller names none.
+    bare : bool
+        Whether it is `bare` then, where there is no chat template.
     near : collection of int
         Layers with a sliding window, whose heads `"all"` leaves out, unless all layers have one.
 
@@ -95,7 +99,7 @@ def resolve(
     """
     if template is not None:
         TEMPLATES.check(template)
-    own = template or ("chat" if has_chat_template else "plain")
+    own = template or ("chat" if has_chat_template else "bare" if bare else "plain")
     if heads == "all":
         every = shape.pairs(without=near) or shape.pairs()
         return _listed(every, model, shape, own, "every head (In-Context Re-ranking)"), "all"
@@ -118,6 +122,12 @@ def resolve(
             "leave template out, or detect heads under the other one"
         )
     return found, name
+
+
+def _frames(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer ends texts by a token of its own, as those of encoders do: these know texts alone."""
+    ids: list[int] = tokenizer("a").input_ids
+    return len(ids) > 1 and ids[-1] in tokenizer.all_special_ids
 
 
 def _default(model: str, folder: str, shape: HeadShape) -> tuple[HeadSet, str]:

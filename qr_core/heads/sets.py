@@ -56,6 +56,7 @@ class HeadSet(Strict):
         What the chat template was rendered with (`date_string`, `enable_thinking`); recorded for `chat`.
     layout : str
         `joint`: all documents in one prompt, each seeing those before it. `independent`: each encoded on its own.
+        `late`: the query as well; they meet in the layers of these heads only.
     criterion : str
         How heads were ranked.
     data : str
@@ -71,6 +72,9 @@ class HeadSet(Strict):
         ranked in several prompts.
     passage_tokens : int, optional
         Longest document that these heads are good for; a longer one is scored in parts, and the best part counts.
+    length_exponent : float
+        A document's mass is divided by its tokens to this power, in [0, 1]: more tokens get more mass, whatever they
+        say. 0, as published, divides by nothing.
     default : bool
         Whether this set is used for its model when none is named.
     provenance : Provenance, optional
@@ -91,6 +95,7 @@ class HeadSet(Strict):
     calibrate: bool = True
     max_prompt_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
     passage_tokens: Annotated[int, Field(gt=0, strict=True)] | None = None
+    length_exponent: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     default: bool = False
     provenance: Provenance | None = None
 

@@ -79,8 +79,9 @@ class SharedModel:
             self.forget()  # the shallower copy, before the deeper one is read
             self._model = self._load(deepest + 1, AutoModel)
         if not self._checked:
-            check_readable(cast(PreTrainedModel, self._model), self.source.name)
-            facts_of(cast(PreTrainedModel, self._model)).packs = packs_queries(cast(PreTrainedModel, self._model))
+            model = cast(PreTrainedModel, self._model)
+            check_readable(model, self.source.name)
+            facts_of(model).packs = not facts_of(model).sees_ahead and packs_queries(model)
             self._checked = True
         return cast(PreTrainedModel, self._model)
 
@@ -125,7 +126,10 @@ class SharedModel:
                 **(loading_options(source.tp_size) if source.tp_size else {}),
                 **source.common(),
             )
-        missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+        absent = {key for key in report["missing_keys"] if key.startswith("pooler.")}
+        if absent:  # above all layers, in encoders; left out of many checkpoints, and never run
+            model.pooler = None
+        missing = sorted(set(report["missing_keys"]) - absent) + [str(key) for key in report["mismatched_keys"]]
         if missing:
             raise ModelLoadError(
                 f"the weights of {source.name} lack {len(missing)} tensors of the first {layers} layers "

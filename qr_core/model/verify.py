@@ -95,12 +95,16 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS
         if unequal:
             numbers = ", ".join(map(str, sorted({heads, *unequal})))
             raise ModelLoadError(f"{problem}has another number of heads in some layers ({numbers}): not supported")
+        formula = _formula_distances(model, ids)
+        if _looks_ahead(eager):
+            facts_of(model).sees_ahead = True
+            _check_formula(formula, layers, problem)
+            return
         masses = query_pass(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
         deeper = eager
         if layers < len(facts_of(model).layers):
             with one_layer_more(model):
                 deeper = _eager(model, ids)
-        formula = _formula_distances(model, ids)
     except NonFiniteError as error:
         raise ModelLoadError(f"{name} cannot be scored: {error}") from error
     except ModelLoadError:
@@ -112,10 +116,34 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS
     compare(model, masses, eager, start, problem)
     if not same_masses(model, eager, deeper[:layers]):
         raise ModelLoadError(f"{problem}depends on how many layers are above: choose heads of the last layer as well")
+    _check_formula(formula, layers, problem)
+
+
+def refuse_encoder(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model whose tokens look ahead, for layouts in which a query continues what was encoded before.
+
+    Raises
+    ------
+    ModelLoadError
+    """
+    if facts_of(model).sees_ahead:
+        raise ModelLoadError(
+            f"{name} is an encoder ({type(model).__name__}): its tokens look at those behind them, so no query can "
+            "continue a prompt: pass layout='late'"
+        )
+
+
+def _looks_ahead(eager: Sequence[Tensor] | None) -> bool:
+    """Whether any token looks at one behind it; eager weights have shape (1, heads, tokens, tokens)."""
+    return any(bool((weights.triu(1) > 0).any()) for weights in eager or ())
+
+
+def _check_formula(distances: Mapping[int, float], layers: int, problem: str) -> None:
     for layer in range(layers):
-        if not formula.get(layer, 0.0) <= FORMULA_TOLERANCE:
+        off = distances.get(layer, 0.0)
+        if not off <= FORMULA_TOLERANCE:
             raise ModelLoadError(
-                f"{problem}in layer {layer} is not computed as this package does ({formula[layer]:.0%} lies elsewhere)"
+                f"{problem}in layer {layer} is not computed as this package does ({off:.0%} lies elsewhere)"
             )
 
 
@@ -139,14 +167,14 @@ def compare(
     ------
     ModelLoadError
     """
-    exact = _exact(model)
+    precise = exact(model)
     for layer in masses:
         weights = all_heads(eager[layer], masses[layer].shape[1]) if shards_of(model) > 1 else eager[layer]
         expected = weights[0, :, start:, :start].float().mean(dim=1).to(masses[layer].device)
         distance = (masses[layer][0] - expected).abs()
         # Rounding moves single weights of half-precision models a lot (a routed expert, an int8 step), not all of them.
-        off = float(distance.max()) if exact else float(distance.sum(dim=-1).mean() / 2)
-        if not off <= (EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE):
+        off = float(distance.max()) if precise else float(distance.sum(dim=-1).mean() / 2)
+        if not off <= (EXACT_TOLERANCE if precise else ROUNDED_TOLERANCE):
             raise ModelLoadError(f"{problem}in layer {layer} is not computed as this package does (off by {off:.1e})")
 
 
@@ -203,11 +231,11 @@ def same_masses(
         Share of the attention that may lie elsewhere, weights not in float32.
     """
     distances = [(one - other).abs() for one, other in zip(ones, others, strict=True)]
-    if _exact(model):
+    if exact(model):
         return all(float(distance.max()) <= EXACT_TOLERANCE for distance in distances)
     return all(float(distance.sum(dim=-1).mean() / 2) <= rounded for distance in distances)
 
 
-def _exact(model: PreTrainedModel) -> bool:
+def exact(model: PreTrainedModel) -> bool:
     """Whether weights are float32, so that only the order of sums makes a difference."""
     return model.dtype == torch.float32 and getattr(model.config, "quantization_config", None) is None

@@ -68,7 +68,8 @@ class Tokeniser:
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer: spans need character offsets.
     adds_bos : bool
-        Whether the ids that it puts before a text are wanted; they are `leading` then.
+        Whether the ids that it puts before a text are wanted; they are `leading` then. Those it puts after a text are
+        `trailing`, for models that want them.
 
     Raises
     ------
@@ -87,7 +88,8 @@ class Tokeniser:
         self._whole = Tokenizer.from_str(self._source)
         self._whole.no_truncation()
         self._whole.no_padding()
-        self.leading = _leading_ids(self._whole) if adds_bos else []
+        leading, self.trailing = _framing_ids(self._whole)
+        self.leading = leading if adds_bos else []
         self._whole.post_processor = None
         added = self._whole.get_added_tokens_decoder()
         self.control_ids = {number for number, token in added.items() if not _is_blank(token.special, token.content)}
@@ -261,11 +263,11 @@ def _without_any_blank(spec: Any) -> Any:
     return {key: value if key == "model" else _without_any_blank(value) for key, value in spec.items()}
 
 
-def _leading_ids(tokenizer: Tokenizer) -> list[int]:
-    """The ids a tokenizer puts before a text of its own accord (begin of text, as a rule)."""
-    with_special = tokenizer.encode("a", add_special_tokens=True).ids
-    without = tokenizer.encode("a", add_special_tokens=False).ids
-    for lead in range(len(with_special) - len(without) + 1):
-        if with_special[lead : lead + len(without)] == without:
-            return list(with_special[:lead])
-    return []
+def _framing_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids a tokenizer puts before and after a text of its own accord (begin of text, as a rule; separators)."""
+    framed = tokenizer.encode("a", add_special_tokens=True).ids
+    text = tokenizer.encode("a", add_special_tokens=False).ids
+    for lead in range(len(framed) - len(text) + 1):
+        if framed[lead : lead + len(text)] == text:
+            return list(framed[:lead]), list(framed[lead + len(text) :])
+    return [], []

@@ -8,13 +8,14 @@ Adding one is one function and one entry in `CALIBRATIONS`. Pure functions on te
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from qr_core.prompts.prompt import Prompt
 from qr_core.prompts.templates import NULL_QUERY
+from qr_core.ranking.scoring import by_length
 from qr_core.registry import Registry
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ class TokenMasses:
     raw: Tensor
     prompt: Prompt
     calibrated: bool
+
+    def by_length(self, exponent: float) -> TokenMasses:
+        """See `qr_core.ranking.scoring.by_length`; `raw` stays as it is."""
+        return replace(self, mass=by_length(self.mass, self.prompt.document_spans, exponent)) if exponent else self
 
 
 def subtract_null_query(query_mass: Tensor, references: tuple[Tensor, ...]) -> Tensor:

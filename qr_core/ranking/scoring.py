@@ -34,6 +34,26 @@ def filter_tokens(token_scores: Tensor) -> Tensor:
     return token_scores > mean - FILTER_DEVIATIONS * deviation
 
 
+def by_length(token_scores: Tensor, spans: Sequence[tuple[int, int]], exponent: float) -> Tensor:
+    """Token scores divided by the number of tokens of their document to the power of `exponent`.
+
+    Parameters
+    ----------
+    token_scores : Tensor
+        Shape (..., tokens).
+    spans : sequence of (start, end)
+        Half-open token positions of each document.
+    exponent : float
+        0 changes nothing; 1 makes a document's score the mean of its tokens'.
+    """
+    if not exponent:
+        return token_scores
+    scaled = token_scores.clone()
+    for start, end in spans:
+        scaled[..., start:end] /= max(1, end - start) ** exponent
+    return scaled
+
+
 def score_documents(token_scores: Tensor, spans: Sequence[tuple[int, int]], filtered: bool = True) -> Tensor:
     """Sum of each document's token scores: QRscore of the document (QRHead, equation 1, without the constant 1/|H|).
 

@@ -4,189 +4,75 @@
     documents   -> cache, or prefill in batches            > one prefix
     query, N/A  -> at the positions after the longest one /
 
-What a document's tokens look at, and so its keys and values, depends on the instruction and the document only: to the
-last bit, since the shape in which it is encoded does too. The cost grows linearly with the number of documents, and
-scores do not depend on their order. It is another score than that of the joint layout, where every document sees those
-before it.
+What a document's tokens look at, and so its keys and values, depends on the instruction and the document only. The cost
+grows linearly with the number of documents, and scores do not depend on their order. It is another score than that of
+the joint layout, where every document sees those before it.
 
 Knows nothing of heads' masses or of queries' passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from qr_core.attention import layers
-from qr_core.attention.chunks import chunk_rows
 from qr_core.attention.loaded import facts_of
 from qr_core.attention.prefill import prefill
-from qr_core.attention.prefix import Prefix, RoomyPrefix
-from qr_core.attention.query_pass import Placement
-from qr_core.cache.documents import DocumentCache, Keys
-from qr_core.cache.reads import ReadCache, make_room
-from qr_core.model.fingerprint import fingerprint
-from qr_core.model.loading import context_length
-from qr_core.model.shared import SharedModel
+from qr_core.attention.prefix import Prefix
+from qr_core.cache.reads import make_room
+from qr_core.model.verify import refuse_encoder
 from qr_core.model.verify_independent import check_independent
-from qr_core.prompts.independent import IndependentPrompt, IndependentPromptBuilder
-from qr_core.prompts.prompt import Prompt
-from qr_core.reading.layout import Begun
+from qr_core.prompts.independent import IndependentPrompt
+from qr_core.reading.documentwise import DocumentwiseLayout, States
+from qr_core.reading.layout import Begun, Heads, continue_prefix
 from qr_core.reading.protocol import Told
-from qr_core.types import Document
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 TOTAL_TOKENS = 131_072
 """Most tokens of one prompt by default: positions do not limit how many documents stand side by side, memory does."""
 ROOM = 256
 """Tokens of a query (and what stands around it) for which documents are not copied again."""
-LARGEST_STEP = 32
-"""A document is padded to one of four lengths in each doubling, at most this far apart."""
-CPU_PART = 4
-"""On a CPU a batch has a fourth of the rows that a chunk of a long prompt may have, which its caches hold better."""
-FIXED_ROWS = 2048
-"""Rows of every batch on other devices, filled with padding: there a row's last bits depend on how many there are."""
-
-States = dict[str, Prefix]
-"""Keys and values of documents, by the document's key."""
 
 
-class IndependentLayout:
-    """A `PromptLayout`.
+class IndependentLayout(DocumentwiseLayout):
+    """A `PromptLayout`; parameters and errors are those of `DocumentwiseLayout`."""
 
-    Parameters
-    ----------
-    prompts : IndependentPromptBuilder
-    documents : DocumentCache
-        Where documents' keys and values are kept.
-    config : PreTrainedConfig
-        The model's.
-    deepest : int
-        Last layer with a selected head.
-    name : str
-        The model's, for errors.
-
-    Raises
-    ------
-    HeadSetError
-        When a layer up to the deepest selected one is chunked.
-    """
-
-    remedy = "encode documents in shorter parts with passage_tokens="
-
-    def __init__(
-        self,
-        prompts: IndependentPromptBuilder,
-        documents: DocumentCache,
-        config: PreTrainedConfig,
-        deepest: int,
-        name: str,
-    ) -> None:
-        self.prompts = prompts
-        self.documents = documents
-        self._positions = context_length(config)
-        layers.check_chunks(layers.layers_of(config), deepest, name)
-
-    def build(
-        self,
-        queries: Sequence[str],
-        documents: Sequence[Document],
-        cache: ReadCache | None,  # noqa: ARG002
-    ) -> list[Prompt]:
-        """See `PromptLayout.build`. Documents' tokens are remembered by the builder, not by `cache`."""
-        return self.prompts.build(queries, documents)
+    kind = "independent"
+    room = ROOM
 
     def check(self, model: PreTrainedModel, deepest: int, name: str) -> None:
         """See `PromptLayout.check`."""
+        refuse_encoder(model, name)
         check_independent(model, deepest, name)
 
-    def packs(self, model: PreTrainedModel) -> bool:
-        """Whether queries may share a pass."""
-        return facts_of(model).packs_independent
+    def passes(
+        self, model: PreTrainedModel, begun: Begun, suffixes: Sequence[Sequence[int]], heads: Heads
+    ) -> list[Tensor]:
+        """See `PromptLayout.passes`."""
+        return continue_prefix(model, begun, suffixes, heads, facts_of(model).packs_independent)
 
-    def begin(
-        self,
-        shared: SharedModel,
-        prompt: Prompt,
-        regime: Hashable,
-        deepest: int,
-        cache: ReadCache | None,
-        progress: Told | None,
-    ) -> Begun:
-        """See `PromptLayout.begin`. Documents are joined once for all queries that follow."""
-        prompt = cast(IndependentPrompt, prompt)
-        model = shared.at_depth(deepest)
-        mark, lasting = fingerprint(model, shared.config, deepest)
-        keys = Keys(mark, deepest, prompt.ids[: prompt.instruction], regime)
-        order = _own_order(prompt)
-        texts = {number: ids for number in order if (ids := prompt.part(number))}
-        names = {number: keys.of(ids) for number, ids in texts.items()}
-        key = ("independent", regime, keys.of(()), *names.values())
-        prefix = self.documents.joined(shared.owner, list(names.values()))
-        if prefix is None and cache is not None:
-            prefix = cast("RoomyPrefix | None", cache.get(shared, key))
-        if prefix is None:
-            instruction = self._instruction(model, prompt, keys, deepest, progress)
-            named = {names[number]: ids for number, ids in texts.items()}
-            states = self._states(model, instruction, named, deepest, lasting, progress)
-            prefix, kept = self.documents.join(shared.owner, instruction, list(names.values()), states, ROOM)
-            if not kept and cache is not None:
-                cache.put(shared, key, prefix, prefix.bytes + 64 * len(key))
-        elif progress:
-            progress(prompt.query_start)
-        columns = _columns(prompt, order)
-        positions = torch.from_numpy(prompt.positions()).int()
-        placement = Placement(positions[columns].to(facts_of(model).device), prompt.query_position)
-        return Begun(key, 64 * len(key), prefix, placement, columns.argsort())
+    def instruct(self, model: PreTrainedModel, ids: Sequence[int], deepest: int, progress: Told | None) -> Prefix:
+        """See `DocumentwiseLayout.instruct`."""
+        input_ids = torch.tensor([list(ids)], device=model.device)
+        return prefill(model, input_ids, deepest, progress=progress, make_room=make_room)
 
-    def _instruction(
-        self, model: PreTrainedModel, prompt: IndependentPrompt, keys: Keys, deepest: int, progress: Told | None
-    ) -> Prefix:
-        """The instruction's states: a few tokens, kept in memory only."""
-        ids, key = prompt.ids[: prompt.instruction], keys.of(())
-        kept = self.documents.get({key: len(ids)}, Prefix((), ()), shared=False)
-        if key not in kept:
-            input_ids = torch.tensor([ids], device=model.device)
-            kept = {key: prefill(model, input_ids, deepest, progress=progress, make_room=make_room)}
-            self.documents.put(kept, shared=False)
-        return kept[key]
-
-    def _states(
+    def encode(
         self,
         model: PreTrainedModel,
+        prompt: IndependentPrompt,  # noqa: ARG002
         instruction: Prefix,
-        texts: Mapping[str, tuple[int, ...]],
+        documents: Mapping[str, tuple[int, ...]],
+        length: int,
+        rows: int,
         deepest: int,
-        lasting: bool,
-        progress: Told | None,
     ) -> States:
-        """Every document's states, from the cache or encoded now.
-
-        Parameters
-        ----------
-        texts : mapping of str to tuple of int
-            Token ids by key.
-        lasting : bool
-            Whether keys mean anything to another process.
-        """
-        found = self.documents.get({key: len(ids) for key, ids in texts.items()}, instruction, lasting)
-        missing = {key: ids for key, ids in texts.items() if key not in found}
-        if progress:
-            progress(sum(len(texts[key]) for key in found))
-        new: States = {}
-        most = None if self._positions is None else self._positions - instruction.length
-        for length, batch, rows in _batches(model, instruction.length, missing, most):
-            new |= encode(model, instruction, batch, length, rows, deepest)
-            if progress:
-                progress(sum(map(len, batch.values())))
-        self.documents.put(new, lasting)
-        return found | new
+        """See `DocumentwiseLayout.encode`."""
+        return encode(model, instruction, documents, length, rows, deepest)
 
 
 def encode(
@@ -218,40 +104,3 @@ def encode(
         )
         for row, (key, ids) in enumerate(documents.items())
     }
-
-
-def padded_length(length: int, most: int | None = None) -> int:
-    """Tokens of the row in which a document of `length` tokens is encoded, whatever stands beside it; up to `most`."""
-    step = min(max(1 << max((length - 1).bit_length() - 3, 0), 4), LARGEST_STEP)
-    padded = -(-length // step) * step
-    return padded if most is None else max(length, min(padded, most))
-
-
-def _batches(
-    model: PreTrainedModel, instruction: int, documents: Mapping[str, tuple[int, ...]], most: int | None
-) -> Iterator[tuple[int, dict[str, tuple[int, ...]], int]]:
-    """Length, documents and rows of each batch: documents of one padded length, the longest first."""
-
-    def shape(key: str) -> int:
-        return padded_length(len(documents[key]), most)
-
-    for length, group in groupby(sorted(documents, key=lambda key: (-shape(key), documents[key])), shape):
-        keys = list(group)
-        if model.device.type == "cpu":
-            at_once = max(1, chunk_rows(model, instruction + length) // CPU_PART // length)
-        else:
-            at_once = max(1, FIXED_ROWS // length)
-        for start in range(0, len(keys), at_once):
-            batch = {key: documents[key] for key in keys[start : start + at_once]}
-            yield length, batch, len(batch) if model.device.type == "cpu" else at_once
-
-
-def _own_order(prompt: IndependentPrompt) -> list[int]:
-    """Documents by their tokens: sums over them then come out the same whatever order the caller has."""
-    return sorted(range(len(prompt.parts)), key=prompt.part)
-
-
-def _columns(prompt: IndependentPrompt, order: Sequence[int]) -> Tensor:
-    """Where in the prompt each token of the prefix stands, when documents are in `order`."""
-    spans = [(0, prompt.instruction), *(prompt.parts[number] for number in order)]
-    return torch.cat([torch.arange(start, end) for start, end in spans])

@@ -18,15 +18,17 @@ from qr_core.attention.prefix import Prefix
 from qr_core.attention.quantized import QuantizedPrefix, check_options, quantized
 from qr_core.cache.reads import ReadCache, make_room
 from qr_core.model.shared import SharedModel
+from qr_core.model.verify import refuse_encoder
 from qr_core.prompts import continuation
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.prompt import Prompt
 from qr_core.prompts.templates import NULL_QUERY
-from qr_core.reading.layout import Begun
+from qr_core.reading.layout import Begun, Heads, continue_prefix
 from qr_core.reading.protocol import Told
 from qr_core.types import Document
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
@@ -83,12 +85,15 @@ class JointLayout:
                 cache.put(self.prompts, key, begun, begun.bytes + size)
         return [built[query] for query in queries]
 
-    def check(self, model: PreTrainedModel, deepest: int, name: str) -> None:
-        """Every model that loads can do this."""
+    def check(self, model: PreTrainedModel, deepest: int, name: str) -> None:  # noqa: ARG002
+        """See `PromptLayout.check`."""
+        refuse_encoder(model, name)
 
-    def packs(self, model: PreTrainedModel) -> bool:
-        """Whether queries may share a pass."""
-        return facts_of(model).packs
+    def passes(
+        self, model: PreTrainedModel, begun: Begun, suffixes: Sequence[Sequence[int]], heads: Heads
+    ) -> list[Tensor]:
+        """See `PromptLayout.passes`."""
+        return continue_prefix(model, begun, suffixes, heads, facts_of(model).packs)
 
     def begin(
         self,

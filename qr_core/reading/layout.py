@@ -9,16 +9,18 @@ Knows nothing of heads' masses or of queries' passes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
+from qr_core.attention import memory
+from qr_core.attention.chunks import suffixes_at_once
 from qr_core.attention.prefix import Prefix
 from qr_core.attention.quantized import QuantizedPrefix
-from qr_core.attention.query_pass import Placement
-from qr_core.cache.reads import ReadCache
+from qr_core.attention.query_pass import Placement, query_passes
+from qr_core.cache.reads import ReadCache, make_room
 from qr_core.model.shared import SharedModel
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.prompt import Prompt
@@ -27,6 +29,10 @@ from qr_core.types import Document
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+Heads = Mapping[int, Sequence[int]]
+"""For each layer, in ascending order, the heads that are read."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,10 @@ class PromptLayout(Protocol):
         """
         ...
 
-    def packs(self, model: PreTrainedModel) -> bool:
-        """Whether queries may share a pass."""
+    def passes(
+        self, model: PreTrainedModel, begun: Begun, suffixes: Sequence[Sequence[int]], heads: Heads
+    ) -> list[Tensor]:
+        """Raw mass of every selected head for each suffix, float32, shape (heads, tokens of the prefix), on the CPU."""
         ...
 
     def begin(
@@ -101,3 +109,26 @@ class PromptLayout(Protocol):
     ) -> Begun:
         """The prompt's documents, encoded up to layer `deepest`; the caller holds the model's lock and RoPE regime."""
         ...
+
+
+def continue_prefix(
+    model: PreTrainedModel, begun: Begun, suffixes: Sequence[Sequence[int]], heads: Heads, packs: bool
+) -> list[Tensor]:
+    """`PromptLayout.passes` of layouts whose queries continue the prefix, in every layer.
+
+    Parameters
+    ----------
+    packs : bool
+        Whether queries may share a pass.
+    """
+    prefix, most = begun.prefix, 1
+    if packs:
+        most = suffixes_at_once(model, prefix, sum(map(len, heads.values())), max(map(len, suffixes)))
+
+    def run(at_once: int) -> list[Tensor]:
+        masses: list[Tensor] = []
+        for start in range(0, len(suffixes), at_once):
+            masses += query_passes(model, prefix, suffixes[start : start + at_once], heads, begun.placement)
+        return masses
+
+    return memory.in_pieces(run, min(most, len(suffixes)), 1, f"queries over {prefix.length} tokens", make_room)

@@ -13,13 +13,18 @@ from qr_core.options import ScorerOptions
 from qr_core.prompts.independent import IndependentPromptBuilder
 from qr_core.prompts.joint import PromptBuilder
 from qr_core.prompts.templates import Template
-from qr_core.reading.independent import TOTAL_TOKENS, IndependentLayout
+from qr_core.reading import independent, late
+from qr_core.reading.independent import IndependentLayout
 from qr_core.reading.joint import JointLayout
+from qr_core.reading.late import LateLayout
 from qr_core.reading.layout import PromptLayout
 from qr_core.types import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+MOST_TOKENS: dict[Layout, int] = {"independent": independent.TOTAL_TOKENS, "late": late.TOTAL_TOKENS}
+"""Of one prompt, by default, where positions do not limit how many documents stand side by side."""
 
 
 def layout_for(
@@ -36,7 +41,7 @@ def layout_for(
     Parameters
     ----------
     documents : DocumentCache, optional
-        Needed by the independent layout.
+        Needed by the layouts that encode each document on its own.
     name : str
         The model's, for errors.
 
@@ -48,6 +53,8 @@ def layout_for(
     if documents is None:
         return JointLayout(PromptBuilder(tokenizer, template), config, options.quantized_cache)
     prompts = IndependentPromptBuilder(tokenizer, template)
+    if (options.layout or heads.layout) == "late":
+        return LateLayout(prompts, documents, config, heads, name)
     return IndependentLayout(prompts, documents, config, heads.deepest, name)
 
 
@@ -61,6 +68,6 @@ def prompt_limit(layout: Layout, context: int | None, wanted: int | None) -> int
     wanted : int, optional
         The caller's or the head set's bound.
     """
-    if layout == "independent":
-        return wanted or TOTAL_TOKENS
+    if layout in MOST_TOKENS:
+        return wanted or MOST_TOKENS[layout]
     return min((n for n in (context, wanted) if n is not None), default=None)

@@ -2,7 +2,7 @@
 
     prompts -> begin (documents encoded, or found) -> query passes -> attention mass per head and token
 
-The same for both layouts. Takes the model's lock for each call. Knows nothing of calibration, of how tokens become
+The same for all layouts. Takes the model's lock for each call. Knows nothing of calibration, of how tokens become
 scores, or of rankings.
 """
 
@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qr_core.attention import layers, memory, rope
-from qr_core.attention.chunks import suffixes_at_once
-from qr_core.attention.query_pass import query_passes
-from qr_core.cache.reads import ReadCache, make_room
+from qr_core.attention import layers, rope
+from qr_core.cache.reads import ReadCache
 from qr_core.heads.sets import HeadSet
 from qr_core.model.shared import SharedModel
 from qr_core.prompts.joint import PromptBuilder
@@ -115,7 +113,7 @@ class AttentionReader:
             begun = self.layout.begin(self.model, group[0].query, regime, self.heads.deepest, cache, progress)
             references = {prompt.suffix for one in group for prompt in one.references}
             null = {suffix: self._reference(model, begun, suffix, cache) for suffix in sorted(references)}
-            raw = self._passes(model, begun, [one.query.suffix for one in group])
+            raw = self.layout.passes(model, begun, [one.query.suffix for one in group], self._heads)
         return [
             Reading(begun.turned(own), tuple(begun.turned(null[prompt.suffix]) for prompt in one.references), one.query)
             for own, one in zip(raw, group, strict=True)
@@ -129,21 +127,7 @@ class AttentionReader:
         key = (*begun.key, suffix, tuple(self._heads.items()))
         mass: Tensor | None = cache.get(self.model, key) if cache is not None else None
         if mass is None:
-            mass = self._passes(model, begun, [suffix])[0]
+            mass = self.layout.passes(model, begun, [suffix], self._heads)[0]
             if cache is not None:
                 cache.put(self.model, key, mass, mass.numel() * mass.element_size() + begun.key_bytes)
         return mass
-
-    def _passes(self, model: PreTrainedModel, begun: Begun, suffixes: Sequence[Suffix]) -> list[Tensor]:
-        """Raw mass of every selected head, float32, shape (heads, tokens of the prefix, in its order), on the CPU."""
-        prefix, most = begun.prefix, 1
-        if self.layout.packs(model):
-            most = suffixes_at_once(model, prefix, sum(map(len, self._heads.values())), max(map(len, suffixes)))
-
-        def run(at_once: int) -> list[Tensor]:
-            masses: list[Tensor] = []
-            for start in range(0, len(suffixes), at_once):
-                masses += query_passes(model, prefix, suffixes[start : start + at_once], self._heads, begun.placement)
-            return masses
-
-        return memory.in_pieces(run, min(most, len(suffixes)), 1, f"queries over {prefix.length} tokens", make_room)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from tests.architectures import FAMILIES
@@ -18,3 +20,9 @@ def saved(save_tiny):
         return folders[family]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def saved_encoder(save_encoder):
+    """Folder of an encoder, saved once."""
+    return cache(save_encoder)

@@ -13,7 +13,7 @@ from qr_core.attention import layers, prefill, query_pass, rope
 from qr_core.attention.loaded import facts_of
 from qr_core.cache.documents import DocumentCache
 from qr_core.model import verify, verify_independent
-from qr_core.reading import independent
+from qr_core.reading import documentwise
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, captured_masses, eager_model, in_order
 from tests.parity.test_all_classes import TABLE, tiny_config
@@ -87,7 +87,7 @@ def test_masses_equal_eager_attention_under_a_block_mask(saved, family, monkeypa
     warm, _ = captured_masses(tiny, QUERY, UNEQUAL)
     assert float((warm - expected).abs().max()) < 1e-5
 
-    for module in (prefill, independent):
+    for module in (prefill, documentwise):
         monkeypatch.setattr(module, "chunk_rows", lambda *_: 7)
     tiny.document_cache.clear()
     captured_masses(tiny, QUERY, UNEQUAL[1:4])

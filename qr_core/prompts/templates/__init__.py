@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qr_core.lazy import exports
 
 if TYPE_CHECKING:
+    from qr_core.prompts.templates.bare import bare_template
     from qr_core.prompts.templates.chat import CHAT_ARGUMENTS, chat_template
     from qr_core.prompts.templates.plain import plain_template
     from qr_core.prompts.templates.reference import reference_template
@@ -32,6 +33,7 @@ __all__ = [
     "Template",
     "TemplateName",
     "TemplateSource",
+    "bare_template",
     "chat_template",
     "plain_template",
     "reference_template",
@@ -49,6 +51,7 @@ __getattr__, __dir__ = exports(
         "Template": "qr_core.prompts.templates.template",
         "TemplateName": "qr_core.prompts.templates.registry",
         "TemplateSource": "qr_core.prompts.templates.template",
+        "bare_template": "qr_core.prompts.templates.bare",
         "chat_template": "qr_core.prompts.templates.chat",
         "plain_template": "qr_core.prompts.templates.plain",
         "reference_template": "qr_core.prompts.templates.reference",

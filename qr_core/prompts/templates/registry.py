@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from qr_core.prompts.templates import chat, plain, reference
+from qr_core.prompts.templates import bare, chat, plain, reference
 from qr_core.prompts.templates.template import TemplateSource
 from qr_core.registry import Registry
 
@@ -14,6 +14,7 @@ TEMPLATES: Registry[TemplateSource] = Registry("template")
 TEMPLATES.add("chat", chat.SOURCE)
 TEMPLATES.add("reference", reference.SOURCE)
 TEMPLATES.add("plain", plain.SOURCE)
+TEMPLATES.add("bare", bare.SOURCE)
 
 
 def _known(name: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from qr_core import MemoryLimitError, QRScorer
 from qr_core.attention import memory, prefill
 from qr_core.cache.reads import SHARED
-from qr_core.reading import reader as readers
+from qr_core.reading import layout as readers
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, in_order
 
 

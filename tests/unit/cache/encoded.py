@@ -29,4 +29,4 @@ def entry(size: int = 4, layers: int = 2, value: float = 1.0) -> Prefix:
 
 
 def key_of(*ids: int) -> str:
-    return Keys("model", 1, [1, 2], None).of(ids)
+    return Keys("independent", "model", 1, [1, 2], None, lasting=True).of(ids)

@@ -18,12 +18,12 @@ from tests.unit.cache.encoded import OPTIONS, scorer_of
 
 
 def test_keys_tell_everything_apart():
-    base = ("model", 1, (1, 2), None)
-    others = [("other", 1, (1, 2), None), ("model", 2, (1, 2), None), ("model", 1, (1,), None), ("model", 1, (1, 2), 9)]
-    keys = {Keys(*about).of((5, 6)) for about in [base, *others]}
-    keys |= {Keys(*base).of(ids) for ids in [(), (5,), (56,), (6, 5)]}
-    assert len(keys) == 9
-    assert Keys(*base).of((5, 6)) == Keys(*base).of([5, 6])
+    base = {"kind": "independent", "model": "model", "deepest": 1, "instruction": (1, 2), "regime": None}
+    others = [{"kind": "late"}, {"model": "other"}, {"deepest": 2}, {"instruction": (1,)}, {"regime": 9}]
+    keys = {Keys(**base | changed, lasting=True).of((5, 6)) for changed in [{}, *others]}
+    keys |= {Keys(**base, lasting=True).of(ids) for ids in [(), (5,), (56,), (6, 5)]}
+    assert len(keys) == 10
+    assert Keys(**base, lasting=True).of((5, 6)) == Keys(**base, lasting=False).of([5, 6])
 
 
 def test_fingerprints_tell_models_apart_and_know_copies(tmp_path, save_tiny):

@@ -11,7 +11,7 @@ from qr_core import Document, QRScorer
 from qr_core.cache.documents import DocumentCache
 from qr_core.prompts.independent import IndependentPrompt
 from qr_core.reading import independent
-from qr_core.reading.independent import LARGEST_STEP, padded_length
+from qr_core.reading.documentwise import LARGEST_STEP, padded_length
 from tests.architectures import FAMILIES
 from tests.helpers import GOLDEN, QUERY, in_order
 
