@@ -5,7 +5,9 @@ So a ranking over documents that are kept walks no module tree. Knows nothing of
 
 from __future__ import annotations
 
+import sys
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,7 @@ class Facts:
         configs = (getattr(module, "config", None) for module in modules)
         text: Any = model.config.get_text_config(decoder=True)
         layers = layers_of(model.config)
+        number_layers(modules, len(layers))
         devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
         return cls(
             layers=layers,
@@ -93,6 +96,24 @@ class Facts:
             configs=list({id(one): one for one in configs if isinstance(one, PreTrainedConfig)}.values()),
             rotary=[module for module in modules if any("dynamic" in k or k == "longrope" for k in rope_types(module))],
         )
+
+
+def number_layers(modules: Sequence[torch.nn.Module], depth: int) -> None:
+    """Tell attention modules the number of their layer, in classes that do not: attention functions learn it from them.
+
+    Parameters
+    ----------
+    modules : sequence of Module
+        Of the whole model.
+    depth : int
+        How many layers it has.
+    """
+    stacks = [module for module in modules if isinstance(module, torch.nn.ModuleList) and len(module) == depth]
+    for number, layer in (numbered for stack in stacks for numbered in enumerate(stack)):
+        for module in layer.modules():
+            through = hasattr(sys.modules[type(module).__module__], "eager_attention_forward")
+            if through and getattr(module, "layer_idx", None) is None:
+                module.layer_idx = number  # type: ignore[assignment]
 
 
 def rope_types(module: torch.nn.Module) -> list[str]:

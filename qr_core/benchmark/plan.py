@@ -107,7 +107,7 @@ class Plan:
     depths : sequence of int
         Deepest layers with a head, each beside a plain forward pass and the published algorithm, at the first length.
     documents : sequence of int
-        Numbers of documents for the independent layout.
+        Numbers of documents for the independent layout, or the late one if that is the subject's.
     repeats : int
         Rounds of each.
     memory : bool
@@ -121,7 +121,7 @@ class Plan:
     lengths: tuple[int, ...] = option((4000,), "Tokens of the prompt, such as 1000,4000,16000.")
     variants: tuple[str, ...] = option((ALL,), "What to run, separated by commas.", flags=("--variants", "--sides"))
     depths: tuple[int, ...] = option((), "Deepest layers to compare, such as 3,7,11,15.")
-    documents: tuple[int, ...] = option((), "Numbers of documents for the independent layout, such as 10,100,1000.")
+    documents: tuple[int, ...] = option((), "Numbers of documents, each encoded on its own, such as 10,100,1000.")
     repeats: int = option(5, "Timed rounds; the median counts.", least=1)
     memory: bool = option(True, "Measure peak memory, each variant in a fresh process.", flags="--memory/--no-memory")
     clock: Literal["wall", "cpu"] = option("wall", "cpu: seconds of the processor, on a busy machine.")

@@ -29,13 +29,20 @@ RATIOS = (
     ("second / joint", "second", "joint"),
     ("independent warm / cold", "independent-warm", "independent-cold"),
     ("independent cold / joint", "independent-cold", "joint"),
+    ("late warm / cold", "late-warm", "late-cold"),
+    ("late cold / cross-encoder", "late-cold", "cross-encoder"),
+    ("late second / cross-encoder", "late-second", "cross-encoder"),
 )
 """What is said of two variants, and which they are; `_ratios_of_many` adds to these."""
 DEEP = ("plain", "published", "joint")
 """Variants at each depth."""
-INDEPENDENT = ("independent-cold", "independent-warm")
-"""Variants at each number of documents."""
-GROWING = (*DEEP, *INDEPENDENT)
+COUNTED: dict[Layout, tuple[str, str]] = {
+    "joint": ("independent-cold", "independent-warm"),
+    "independent": ("independent-cold", "independent-warm"),
+    "late": ("late-cold", "late-warm"),
+}
+"""Variants at each number of documents, by the subject's layout."""
+GROWING = (*DEEP, *COUNTED["independent"], *COUNTED["late"])
 """Variants of which it is said how their time grows with length."""
 
 
@@ -55,7 +62,7 @@ def run(subject: Subject, plan: Plan, tell: Tell = lambda _: None) -> dict[str, 
         spread(loaded.name, loaded.shape, depth)
     if min(plan.lengths, default=0 if plan.depths else SHORTEST) < SHORTEST or min(plan.documents, default=1) < 1:
         raise InputError(f"a prompt has at least {SHORTEST} tokens, and there is at least one document")
-    ready = dict.fromkeys((*names, *(DEEP if plan.depths else ()), *(INDEPENDENT if plan.documents else ())))
+    ready = dict.fromkeys((*names, *(DEEP if plan.depths else ()), *(COUNTED[loaded.layout] if plan.documents else ())))
     if any(VARIANTS[name].whole for name in ready):
         loaded.whole()  # before any variant that would do with fewer layers: loading is not measured
     time_variants(Case(loaded, task_of(2)), tuple(ready), 1)
@@ -70,7 +77,7 @@ def run(subject: Subject, plan: Plan, tell: Tell = lambda _: None) -> dict[str, 
         "length_exponents": _exponents(lengths, "tokens", [name for name in GROWING if name in names]),
         "depths": [_at_depth(Case(loaded.with_deepest(depth), tasks[0]), plan, tell) for depth in plan.depths],
         "documents": counts,
-        "document_exponents": _exponents(counts, "documents", INDEPENDENT if counts else ()),
+        "document_exponents": _exponents(counts, "documents", COUNTED[loaded.layout] if counts else ()),
     }
 
 
@@ -169,10 +176,12 @@ def _at_depth(case: Case, plan: Plan, tell: Tell) -> dict[str, Any]:
 
 def _at_count(case: Case, plan: Plan, tell: Tell) -> dict[str, Any]:
     count = len(case.task.documents)
-    found = time_variants(case, INDEPENDENT, plan.repeats, lambda what: tell(f"{count} documents, {what}"))
-    tokens = len(case.loaded.scorer("independent").prompt(case.first, case.task.documents).query.ids)
-    cold, warm = (found[name].by(plan.clock) for name in INDEPENDENT)
-    variants = {name: _variant(found, name, tokens, plan, None) for name in INDEPENDENT}
+    names = COUNTED[case.loaded.layout]
+    found = time_variants(case, names, plan.repeats, lambda what: tell(f"{count} documents, {what}"))
+    layout: Layout = "late" if case.loaded.layout == "late" else "independent"
+    tokens = len(case.ranked(layout).prompt(case.first, case.task.documents).query.ids)
+    cold, warm = (found[name].by(plan.clock) for name in names)
+    variants = {name: _variant(found, name, tokens, plan, None) for name in names}
     return {
         "documents": count,
         "tokens": tokens,

@@ -106,7 +106,7 @@ class Loaded:
         """A new scorer that has encoded nothing."""
         base = self._base
         options = self._asked.changed(layout=layout, cache_bytes=NO_BOUND).completed(base.heads)
-        if layout == "independent":
+        if layout != "joint":
             options = options.changed(max_prompt_tokens=NO_BOUND, document_cache=DocumentCache(NO_BOUND))
         return QRScorer(self.shared, base.tokenizer, base.heads, base.heads_name, options, base.template)
 

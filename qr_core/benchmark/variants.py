@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ from qr_core.scorer import QRScorer
 from qr_core.types import Layout, Ranking
 
 MANY = 100
-COLD: dict[Layout, str] = {"joint": "joint", "independent": "independent-cold"}
-WARM: dict[Layout, str] = {"joint": "second", "independent": "independent-second"}
+COLD: dict[Layout, str] = {"joint": "joint", "independent": "independent-cold", "late": "late-cold"}
+WARM: dict[Layout, str] = {"joint": "second", "independent": "independent-second", "late": "late-second"}
 """One query in each layout: over documents that are new, and over documents that were encoded."""
 Scores = list[float]
 """Of the documents, in the order given."""
@@ -40,6 +40,8 @@ class Case:
 
     def __init__(self, loaded: Loaded, task: Task) -> None:
         self.loaded, self.task = loaded, task
+        self._ranked: dict[Layout, QRScorer] = {}
+        self._combining: dict[Layout, QRScorer] = {}
 
     @property
     def first(self) -> str:
@@ -56,33 +58,21 @@ class Case:
         """Jobs: a hundred other queries over the same documents."""
         return [(query, self.task.documents) for query in self.task.queries[-MANY:]]
 
-    @cached_property
-    def jointly(self) -> QRScorer:
-        """Has ranked the documents in one prompt."""
-        return self._ranked("joint")
+    def ranked(self, layout: Layout) -> QRScorer:
+        """Has ranked the documents."""
+        if layout not in self._ranked:
+            self._ranked[layout] = self.loaded.scorer(layout)
+            self._ranked[layout].rank(self.first, self.task.documents)
+        return self._ranked[layout]
 
-    @cached_property
-    def independently(self) -> QRScorer:
-        """Has ranked the documents, each encoded on its own."""
-        return self._ranked("independent")
-
-    @cached_property
-    def combining(self) -> QRScorer:
+    def combining(self, layout: Layout) -> QRScorer:
         """Has encoded the documents of both combinations, and keeps no combination of them."""
-        scorer = self.loaded.scorer("independent")
-        for documents in (self.task.documents, self.task.combination):
-            scorer.rank(self.first, documents)
-        scorer.cache = None
-        return scorer
-
-    def warm(self) -> QRScorer:
-        """The scorer of the subject's layout that has ranked the documents."""
-        return self.jointly if self.loaded.layout == "joint" else self.independently
-
-    def _ranked(self, layout: Layout) -> QRScorer:
-        scorer = self.loaded.scorer(layout)
-        scorer.rank(self.first, self.task.documents)
-        return scorer
+        if layout not in self._combining:
+            scorer = self._combining[layout] = self.loaded.scorer(layout)
+            for documents in (self.task.documents, self.task.combination):
+                scorer.rank(self.first, documents)
+            scorer.cache = None
+        return self._combining[layout]
 
 
 @dataclass(frozen=True)
@@ -217,7 +207,9 @@ for _name, _variant in {
     "joint": Variant(
         "`rank`, nothing encoded before", before=lambda case: case.loaded.scorer("joint"), run=_rank_first
     ),
-    "second": Variant("`rank` of another query over the same documents", lambda case: case.jointly, _rank_second),
+    "second": Variant(
+        "`rank` of another query over the same documents", lambda case: case.ranked("joint"), _rank_second
+    ),
     "many": Variant(
         "`rank_many` of a hundred queries over the same documents, nothing encoded before, in the chosen layout",
         before=lambda case: case.loaded.scorer(case.loaded.layout),
@@ -227,23 +219,10 @@ for _name, _variant in {
     ),
     "many-warm": Variant(
         "the same over documents that were ranked before",
-        before=Case.warm,
+        before=lambda case: case.ranked(case.loaded.layout),
         run=_rank_many,
         queries=MANY,
         compared=lambda layout: (WARM[layout],),
-    ),
-    "independent-cold": Variant(
-        "`rank` with documents encoded independently, nothing encoded before",
-        before=lambda case: case.loaded.scorer("independent"),
-        run=_rank_first,
-    ),
-    "independent-second": Variant(
-        "another query over the same documents", lambda case: case.independently, _rank_second
-    ),
-    "independent-warm": Variant(
-        "a new query over a new combination and order of documents that were encoded before",
-        before=lambda case: case.combining,
-        run=_rank_combination,
     ),
     "cross-encoder": Variant(
         "all pairs, 32 at a time", lambda case: cross_encoder(case.loaded), _encode, own_model=True
@@ -253,3 +232,32 @@ for _name, _variant in {
     ),
 }.items():
     VARIANTS.add(_name, _variant)
+
+
+def _cold(layout: Layout, case: Case) -> QRScorer:
+    return case.loaded.scorer(layout)
+
+
+def _ranked(layout: Layout, case: Case) -> QRScorer:
+    return case.ranked(layout)
+
+
+def _combining(layout: Layout, case: Case) -> QRScorer:
+    return case.combining(layout)
+
+
+_ALONE: dict[Layout, str] = {
+    "independent": "documents encoded independently",
+    "late": "documents and query encoded alone, meeting in the layers that are read",
+}
+for _layout, _said in _ALONE.items():
+    for _name, _variant in {
+        "cold": Variant(f"`rank` with {_said}, nothing encoded before", partial(_cold, _layout), _rank_first),
+        "second": Variant("another query over the same documents", partial(_ranked, _layout), _rank_second),
+        "warm": Variant(
+            "a new query over a new combination and order of documents that were encoded before",
+            partial(_combining, _layout),
+            _rank_combination,
+        ),
+    }.items():
+        VARIANTS.add(f"{_layout}-{_name}", _variant)

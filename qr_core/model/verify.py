@@ -45,6 +45,8 @@ PACKED_TOLERANCE = 0.02
 PLACE_TOLERANCE = 0.002
 """The same for one pass that is run twice, at places in memory that should not matter."""
 
+OUT_OF_REACH = "does not go through transformers' attention interface, so it cannot be read"
+
 _DISTANCES: ContextVar[dict[int, float] | None] = ContextVar("qrhead_self_check", default=None)
 
 
@@ -98,6 +100,8 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS
         formula = _formula_distances(model, ids)
         if _looks_ahead(eager):
             facts_of(model).sees_ahead = True
+            if sorted(formula) != list(range(layers)):
+                raise ModelLoadError(f"{problem}{OUT_OF_REACH}")
             _check_formula(formula, layers, problem)
             return
         masses = query_pass(model, prefill(model, ids[:, :start], layers - 1), ids[:, start:], capture)
@@ -112,7 +116,7 @@ def check_readable(model: PreTrainedModel, name: str, tokens: int = CHECK_TOKENS
     except Exception as error:  # the model's own code may raise anything
         raise ModelLoadError(f"{problem}fails in the self-check: {error or type(error).__name__}") from error
     if sorted(masses) != list(range(layers)):
-        raise ModelLoadError(f"{problem}does not go through transformers' attention interface, so it cannot be read")
+        raise ModelLoadError(f"{problem}{OUT_OF_REACH}")
     compare(model, masses, eager, start, problem)
     if not same_masses(model, eager, deeper[:layers]):
         raise ModelLoadError(f"{problem}depends on how many layers are above: choose heads of the last layer as well")
@@ -134,8 +138,12 @@ def refuse_encoder(model: PreTrainedModel, name: str) -> None:
 
 
 def _looks_ahead(eager: Sequence[Tensor] | None) -> bool:
-    """Whether any token looks at one behind it; eager weights have shape (1, heads, tokens, tokens)."""
-    return any(bool((weights.triu(1) > 0).any()) for weights in eager or ())
+    """Whether any token looks at one behind it.
+
+    Eager weights have shape (1, heads, tokens, tokens); with more keys than tokens, keys are not tokens' own.
+    """
+    square = (weights for weights in eager or () if weights.shape[-1] == weights.shape[-2])
+    return any(bool((weights.triu(1) > 0).any()) for weights in square)
 
 
 def _check_formula(distances: Mapping[int, float], layers: int, problem: str) -> None:

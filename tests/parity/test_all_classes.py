@@ -1,4 +1,4 @@
-"""Every causal language model class that transformers has: which can be read, which are refused, and why.
+"""Every causal or masked language model class that transformers has: which can be read, which are refused, and why.
 
 Each class is built tiny from its own config and put through the self-check that every load makes, on a prompt longer
 than its sliding window. The outcome is the table in `docs/architectures.md`; `QRHEAD_WRITE_TABLE=1` writes it anew.
@@ -15,13 +15,17 @@ import torch
 import transformers
 from transformers import AutoModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from qr_core import HeadSetError, ModelLoadError
 from qr_core.attention import layers
+from qr_core.attention.loaded import facts_of
 from qr_core.heads.parts import HeadShape
-from qr_core.model import verify
-from tests.architectures import FAMILIES
+from qr_core.model import verify, verify_late
+from tests.architectures import ENCODERS, FAMILIES
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
 TABLE_VERSION = "5.23.0"
@@ -67,7 +71,10 @@ def tiny_config(name: str):
 
 
 def outcome(name: str) -> tuple[str, str] | None:
-    """`works`, `refused` or `not built`, and the reason; None for composite classes."""
+    """`works`, `encoder`, `refused` or `not built`, and the reason; None for composite classes.
+
+    Of those that work: what is wrong with the late layout, if anything is.
+    """
     if name in TOO_COSTLY:
         return "not built", "takes minutes to build"
     try:
@@ -85,7 +92,12 @@ def outcome(name: str) -> tuple[str, str] | None:
         verify.check_readable(model, name, tokens=TOKENS)
     except (HeadSetError, ModelLoadError) as error:
         return "refused", reason(str(error))
-    return "works", ""
+    encoder = facts_of(model).sees_ahead
+    try:
+        verify_late.check_late(model, len(kinds) - 1, name)
+    except ModelLoadError as error:
+        return "refused" if encoder else "works", reason(str(error))
+    return "encoder" if encoder else "works", ""
 
 
 def reason(message: str) -> str:
@@ -93,6 +105,7 @@ def reason(message: str) -> str:
     for words, kind in (
         ("linear attention", "linear attention layers"),
         ("mixes attention", "linear attention layers"),
+        ("keeps keys in another form", "keeps keys in another form than it attends with"),
         ("number of heads in some", "layers with different numbers of heads"),
         ("does not go through", "attention is out of reach: own interface, or no shared prefix"),
         ("not computed as this", "attention is not causal, or not what the capture computes"),
@@ -106,15 +119,16 @@ def reason(message: str) -> str:
 
 
 def render(found: dict[str, tuple[str, str]]) -> str:
-    kinds = ("works", "refused", "not built")
+    kinds = ("works", "encoder", "refused", "not built")
     rows = {kind: sorted(n for n, (k, _) in found.items() if k == kind) for kind in kinds}
+    early = ", ".join(f"`{n}`" for n in rows["works"] if found[n][1])
     lines = [
         "# Which models work",
         "",
-        f"Every causal language model class of transformers {TABLE_VERSION}, built tiny with random weights and put",
-        "through the self-check that every load makes: the captured attention of all heads must equal the model's own",
-        "eager attention. This table is made by `tests/parity/test_all_classes.py`. Composite (multimodal) classes are",
-        "not in it, their text decoders are. Classes that can mix in layers of another kind (linear, convolution,",
+        f"Every causal or masked language model class of transformers {TABLE_VERSION}, built tiny with random weights,",
+        "put through the self-check that every load makes: the captured attention of all heads must equal the model's",
+        "own eager attention. This table is made by `tests/parity/test_all_classes.py`. Composite (multimodal) classes",
+        "are not in it, their text decoders are. Classes that can mix in layers of another kind (linear, convolution,",
         "sparse) stand for their form without them: a model that has such layers at or below the deepest head is",
         "refused. A refused class gives a clear error, never a wrong score.",
         "",
@@ -127,6 +141,13 @@ def render(found: dict[str, tuple[str, str]]) -> str:
         f"## Work ({len(rows['works'])})",
         "",
         ", ".join(f"`{n}`" for n in rows["works"]) + ".",
+        "",
+        "All of these work in the joint layout. In the late one those do not that keep keys in another form than they",
+        f"attend with: {early}.",
+        "",
+        f"## Encoders, in the late layout only ({len(rows['encoder'])})",
+        "",
+        ", ".join(f"`{n}`" for n in rows["encoder"]) + ".",
         "",
         f"## Refused ({len(rows['refused'])})",
         "",
@@ -147,10 +168,13 @@ def render(found: dict[str, tuple[str, str]]) -> str:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(600)
 def test_every_class_works_or_is_refused(monkeypatch):
-    monkeypatch.setattr(verify, "EXACT_TOLERANCE", 1e-5)
-    found = {name: result for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if (result := outcome(name))}
+    for module in (verify, verify_late):
+        monkeypatch.setattr(module, "EXACT_TOLERANCE", 1e-5)
+    names = sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_MASKED_LM_MAPPING_NAMES})
+    found = {name: result for name in names if (result := outcome(name))}
     assert {n for n in CLAIMED if found[n][0] != "works"} == set()
     assert {n for n in REFUSED & found.keys() if found[n][0] == "works"} == set()
+    assert {found[n][0] for n in ENCODERS} == {"encoder"}
     assert sum(kind == "works" for kind, _ in found.values()) > 60
     if os.environ.get("QRHEAD_WRITE_TABLE"):
         TABLE.parent.mkdir(exist_ok=True)
