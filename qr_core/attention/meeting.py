@@ -80,17 +80,23 @@ def meeting_masses(prefix: Prefix, rows: Mapping[int, Recorded], heads: Heads) -
 
 def _layer_mass(keys: Tensor, rows: Recorded, chosen: Sequence[int]) -> Tensor:
     """Shape (chosen heads, tokens)."""
-    query, tokens = rows.query, keys.shape[2]
-    group = query.shape[1] // rows.key.shape[1]
-    mass = torch.zeros(len(chosen), tokens, device=keys.device)
+    tokens, group = keys.shape[2], rows.query.shape[1] // rows.key.shape[1]
     if not tokens:
-        return mass
-    for place, key_head in enumerate(key_heads(chosen, group)):
-        own = [number for number, head in enumerate(chosen) if head // group == key_head]
-        heads = torch.tensor([chosen[number] for number in own], device=query.device)
-        block = BLOCK_BYTES.get(keys.device.type, OTHER_BLOCK_BYTES) // (4 * len(own) * tokens)
-        sinks = None if rows.sinks is None else rows.sinks[heads]
-        for part in query[:, heads].to(keys.device).split(max(1, block), dim=2):
-            weights = attention_weights(part, keys[:, place : place + 1], None, rows.scaling, rows.softcap, sinks)
-            mass[own] += weights[0].sum(dim=1)
+        return torch.zeros(len(chosen), 0)
+    readers = [[head for head in chosen if head // group == key_head] for key_head in key_heads(chosen, group)]
+    if len({len(heads) for heads in readers}) == 1:  # one product for all
+        return _mass(keys, rows, list(chosen))
+    masses = [_mass(keys[:, place : place + 1], rows, heads) for place, heads in enumerate(readers)]
+    return torch.cat(masses)
+
+
+def _mass(keys: Tensor, rows: Recorded, heads: list[int]) -> Tensor:
+    """Of heads, ascending, each key head of which as many read; shape (heads, tokens)."""
+    own = torch.tensor(heads, device=rows.query.device)
+    sinks = None if rows.sinks is None else rows.sinks[own]
+    query = rows.query[:, own].to(keys.device)
+    block = BLOCK_BYTES.get(keys.device.type, OTHER_BLOCK_BYTES) // (4 * len(heads) * keys.shape[2])
+    mass = torch.zeros(len(heads), keys.shape[2], device=keys.device)
+    for part in query.split(max(1, block), dim=2):
+        mass += attention_weights(part, keys, None, rows.scaling, rows.softcap, sinks)[0].sum(dim=1)
     return mass / query.shape[2]

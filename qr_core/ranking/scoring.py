@@ -72,13 +72,22 @@ def score_documents(token_scores: Tensor, spans: Sequence[tuple[int, int]], filt
     Tensor
         Float32, shape (..., documents).
     """
-    scores = token_scores.new_zeros((*token_scores.shape[:-1], len(spans)))
-    for number, (start, end) in enumerate(spans):
-        inside = token_scores[..., start:end]
-        if filtered:
-            inside = inside * filter_tokens(inside)
-        scores[..., number] = inside.sum(dim=-1)
-    return scores
+    starts, ends = torch.tensor(spans, dtype=torch.long, device=token_scores.device).reshape(-1, 2).T
+    counts = ends - starts
+    owner = torch.repeat_interleave(torch.arange(len(spans), device=counts.device), counts)
+    columns = torch.arange(len(owner), device=counts.device) + (ends - counts.cumsum(0))[owner]
+    inside = token_scores[..., columns].double()
+
+    def sums(values: Tensor) -> Tensor:
+        """Of each document's tokens, one after the other: no document changes another's sum."""
+        return values.new_zeros((*values.shape[:-1], len(spans))).index_add_(-1, owner, values)
+
+    if filtered:
+        mean = sums(inside) / counts
+        deviation = (sums((inside - mean[..., owner]) ** 2) / (counts - 1)).sqrt()
+        dropped = inside <= (mean - FILTER_DEVIATIONS * deviation)[..., owner]
+        inside = inside.masked_fill(dropped & (counts > 1)[owner], 0)
+    return sums(inside).float()
 
 
 def score_parts(
