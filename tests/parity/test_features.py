@@ -146,7 +146,7 @@ def independent_faults(model, kinds) -> set[str]:
 
 
 def working() -> list[str]:
-    return re.findall(r"`([\w-]+)`", TABLE.read_text(encoding="utf-8").split("## Work")[1].split("## Refused")[0])
+    return re.findall(r"`([\w-]+)`", TABLE.read_text(encoding="utf-8").split("## Work")[1].split("\n\n")[1])
 
 
 def wrong(names) -> dict[str, set[str]]:
