@@ -235,7 +235,6 @@ def save(model: BertModel, init: Path, out: Path, recipe: Recipe, notes: dict[st
         "passage_tokens": PART + ROOM,
         "length_exponent": recipe.length_exponent,
         "default": False,
-        "provenance": {"seed": recipe.seed, "calibrated": False},
     }
     (out / "qrhead_heads.json").write_text(json.dumps(head_set, indent=2) + "\n", encoding="utf-8")
 
