@@ -1,7 +1,8 @@
 """Fusion: the order that documents came in, joined with the attention on them.
 
-Both become shares of 1. The attention's are the relevances of a survey, which compare across its rounds. A document
-that came in place `n`, from 1, has `1/n` of the sum of `1/n` over all (its reciprocal rank). The joined relevance is
+Both become shares of 1. The attention's are the relevances of a survey, which compare across its rounds, over their sum
+(which is not 1 where a document's best part counts, or in several rounds). A document that came in place `n`, from 1,
+has `1/n` of the sum of `1/n` over all (its reciprocal rank). The joined relevance is
 `(1 - weight) * attention + weight * place`: one number that gives the order and that thresholds can use.
 
 Knows nothing of models, nor of scores that documents came with: their order is all it asks for, as every framework and
@@ -33,6 +34,10 @@ def joined(order: Sequence[int], relevances: Sequence[float], weight: float) -> 
     """
     if not weight:
         return list(order), list(relevances)
-    whole = sum(1 / place for place in range(1, len(order) + 1))
-    both = [(1 - weight) * own + weight / (place * whole) for place, own in enumerate(relevances, start=1)]
+    attention = sum(relevances) or 1.0
+    places = sum(1 / place for place in range(1, len(order) + 1))
+    both = [
+        min(1.0, (1 - weight) * own / attention + weight / (place * places))  # rounding may pass 1 by a hair
+        for place, own in enumerate(relevances, start=1)
+    ]
     return sorted(range(len(both)), key=lambda position: (-both[position], position)), both

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from qr_core.ranking.fusion import joined
 
-SHARES = st.lists(st.floats(0, 1), max_size=40)
-WEIGHTS = st.floats(0, 1)
+SHARES = st.lists(st.integers(0, 1000).map(lambda share: share / 1000), max_size=40)
+WEIGHTS = st.integers(0, 100).map(lambda weight: weight / 100)
 
 
 def by_attention(relevances: list[float]) -> list[int]:
@@ -25,7 +25,9 @@ def test_by_hand():
     assert relevances == pytest.approx([(0.2 + 6 / 11) / 2, (0.8 + 3 / 11) / 2, 1 / 11])
     assert sum(relevances) == pytest.approx(1)
     assert joined([1, 0, 2], [0.2, 0.8, 0.0], 0.75)[0] == [0, 1, 2]
+    assert joined([1, 0, 2], [0.1, 0.4, 0.0], 0.5)[1] == pytest.approx(relevances)  # shares of what there is
     assert joined([], [], 0.5) == ([], [])
+    assert joined([0], [0.3], 0.7) == ([0], [1.0])
 
 
 @given(st.lists(st.floats(0, 1), max_size=40), st.randoms())
@@ -56,8 +58,8 @@ def test_relevances_give_the_order(relevances, weight):
 def test_more_attention_never_costs_places(relevances, weight, data):
     """Its share grows, the others' shrink."""
     one = data.draw(st.integers(0, len(relevances) - 1))
-    kept = data.draw(st.floats(0, 1))
-    more = [1 - (1 - own) * kept if place == one else own * kept for place, own in enumerate(relevances)]
+    kept = data.draw(WEIGHTS)
+    more = [own + (1 - kept) if place == one else own * kept for place, own in enumerate(relevances)]
     before = joined(by_attention(relevances), relevances, weight)[0].index(one)
     assert joined(by_attention(more), more, weight)[0].index(one) <= before
 
