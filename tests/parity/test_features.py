@@ -1,7 +1,8 @@
 """Every class that works, with its features switched on: thresholds, windows and scales that act within the prompts.
 
-Each is read whole and shallow, queries packed and alone, documents joint and independent. What the self-checks let pass
-must be what eager attention computes, or what the whole model gives; what they refuse is never wrong.
+Each is read whole and shallow, queries packed and alone, documents joint, independent and late. What the
+self-checks let pass must be what eager attention computes, or what the whole model gives; what they refuse is never
+wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from qr_core.attention.capture import attention
 from qr_core.attention.loaded import facts_of
 from qr_core.attention.prefill import prefill
 from qr_core.attention.query_pass import query_passes
-from qr_core.model import verify, verify_independent
+from qr_core.model import verify, verify_independent, verify_late
 from qr_core.model.shallow import lower_layers
 from tests.parity.test_all_classes import TABLE, tiny_config
 
@@ -123,7 +124,7 @@ def faults(config) -> set[str]:
             read = query_passes(shallow, prefill(shallow, before, 1), suffixes[:1], lower)[0]
         if not torch.allclose(read, alone[0][: len(read)], rtol=0, atol=CLOSE):
             found.add("shallow")
-    return found | independent_faults(model, kinds)
+    return found | independent_faults(model, kinds) | late_faults(model, kinds)
 
 
 def independent_faults(model, kinds) -> set[str]:
@@ -142,6 +143,24 @@ def independent_faults(model, kinds) -> set[str]:
             verify_independent.check_independent(model, deepest, "tiny")
         except ModelLoadError:
             return {"independent"}
+    return set()
+
+
+def late_faults(model, kinds) -> set[str]:
+    """The same for the late layout."""
+    deepest = len(kinds) - 1
+    try:
+        layers.check_chunks(kinds, deepest, "tiny")
+        verify_late.check_late(model, deepest, "tiny")
+    except (HeadSetError, ModelLoadError):
+        return set()
+    facts_of(model).late = -1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify_late, "LENGTHS", LONG)
+        try:
+            verify_late.check_late(model, deepest, "tiny")
+        except ModelLoadError:
+            return {"late"}
     return set()
 
 
