@@ -2,6 +2,11 @@
 
 Knows nothing of training or texts: it takes an encoder, and query and key projections for each read layer.
 
+A pooling layer adds to every token the mean of all tokens, many times over, and normalises the sum: each token then
+stands for its whole text, as in the sentence encoder's own vector, of the same length whatever the text. Without that
+division attention mass favours texts whose tokens are alike. It is a layer of BERT's like any other: its logits are
+zero, so it looks at all tokens alike.
+
 A read layer's attention and feed-forward outputs are zero. The layer norm before it loses its gain and bias, which
 become those of the read layer's last one: a normalised vector stays as it is when it is normalised again. The heads see
 the states without gain and bias, so both go into their projections.
@@ -17,6 +22,8 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 NORM = "output.LayerNorm"
+POOLED = 30.0
+"""How often a pooling layer adds the mean."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,23 @@ def _renamed(name: str, moved: dict[int, int]) -> str:
     if parts[:2] == ["encoder", "layer"]:
         parts[2] = str(moved[int(parts[2])])
     return ".".join(parts)
+
+
+def with_pooling(encoder: BertModel, times: float = POOLED) -> BertModel:
+    """A copy of `encoder` with a pooling layer on top."""
+    number, hidden = encoder.config.num_hidden_layers, encoder.config.hidden_size
+    taller = BertModel(BertConfig.from_dict({**encoder.config.to_dict(), "num_hidden_layers": number + 1}))
+    new, layer = taller.state_dict(), f"encoder.layer.{number}."
+    for name, value in new.items():
+        if name in encoder.state_dict():
+            value.copy_(encoder.state_dict()[name])
+        else:
+            value.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
+    new[f"{layer}attention.self.value.weight"].copy_(torch.eye(hidden))
+    new[f"{layer}attention.output.dense.weight"].copy_(times * torch.eye(hidden))
+    taller.load_state_dict(new)
+    taller.train(mode=False)
+    return taller
 
 
 def rotated(states: Tensor, heads: int, logit: float, power: float, seed: int) -> Projections:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig, BertModel
 
-from qr_core.training.late.grow import Projections, grown, places, rotated
+from qr_core.training.late.grow import Projections, grown, places, rotated, with_pooling
 
 HIDDEN, HEADS = 24, 3
 
@@ -83,3 +83,15 @@ def test_an_untrained_layer_has_the_logits_that_were_asked_for():
     even = rotated(states, HEADS, logit=6.0, power=1.0, seed=0)
     spread = torch.cov((states @ even.key.T).T)
     assert torch.allclose(spread, torch.eye(HIDDEN) * spread[0, 0], atol=0.05 * spread[0, 0].item())
+
+
+def test_pooled_tokens_stand_for_the_whole_text(encoder):
+    ids = torch.randint(5, 50, (1, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        states = encoder(ids).last_hidden_state[0]
+        found = with_pooling(encoder, times=7.0)(ids).last_hidden_state[0]
+        nearly = with_pooling(encoder, times=1e4)(ids).last_hidden_state[0]
+    expected = torch.nn.functional.layer_norm(states + 7.0 * states.mean(dim=0), (HIDDEN,))
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.allclose(nearly, nearly[:1].expand_as(nearly), atol=1e-2)
+    assert torch.allclose(nearly.norm(dim=1), torch.tensor(float(HIDDEN)).sqrt(), atol=1e-2)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertModel
 
-from qr_core.training.late.grow import rotated
+from qr_core.training.late.grow import rotated, with_pooling
 from qr_core.training.late.states import States
 from qr_core.training.late.texts import Question
 from qr_core.training.late.train import Recipe, Scorer, Start, main, ndcg, target, train
 
-TINY = {"read": [{"after": 1, "logit": 6.0}, {"after": 2, "logit": 2.0, "power": 0.5}], "steps": 3, "questions": 2}
+TINY = {"read": [{"after": 1, "logit": 6.0}, {"after": 3, "logit": 2.0, "power": 0.5}], "steps": 3, "questions": 2}
 
 
-def test_the_folder_loads_and_its_states_are_the_encoders(data, init, tmp_path, capsys):
+def test_the_folder_loads_and_its_states_are_the_pooled_encoders(data, init, tmp_path, capsys):
     (tmp_path / "recipe.json").write_text(json.dumps(TINY))
     out = tmp_path / "model"
     main(data=data, init=init, out=out, evaluation=[], leave_out=["faq"], config=tmp_path / "recipe.json")
@@ -26,10 +26,10 @@ def test_the_folder_loads_and_its_states_are_the_encoders(data, init, tmp_path, 
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     ids = torch.tensor([[2, 17, 30, 41, 3]])
     with torch.no_grad():
-        expected = BertModel.from_pretrained(init)(ids).last_hidden_state
+        expected = with_pooling(BertModel.from_pretrained(init))(ids).last_hidden_state
         assert torch.allclose(model(ids).last_hidden_state, expected, atol=0.1)  # bfloat16
     heads = json.loads((out / "qrhead_heads.json").read_text())
-    assert [pair[:2] for pair in heads["heads"]] == [[1, 0], [1, 1], [3, 0], [3, 1]]
+    assert [pair[:2] for pair in heads["heads"]] == [[1, 0], [1, 1], [4, 0], [4, 1]]
     assert (
         AutoTokenizer.from_pretrained(out)("river").input_ids == AutoTokenizer.from_pretrained(init)("river").input_ids
     )
