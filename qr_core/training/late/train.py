@@ -63,8 +63,8 @@ class Recipe:
         Of a question and step, answers among them.
     """
 
-    read: tuple[Start, ...] = (Start(5, 12.0), Start(7, 6.0))
-    length_exponent: float = 0.6
+    read: tuple[Start, ...] = (Start(5, 15.0), Start(7, 4.0))
+    length_exponent: float = 0.75
     steps: int = 0
     questions: int = 8
     candidates: int = 12
