@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": "index.md",
-    "qr_core/mini/fast/README.md": "model-card.md",
+    "qr_core/mini/model/README.md": "model-card.md",
+    "qr_core/mini/fast/README.md": "model-card-fast.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",

@@ -17,7 +17,7 @@ NAME = f"qrhead-{qr_core.__version__}"
 WEIGHTS = "qr_core/mini/fast/model.safetensors"
 TRAINING = "qr_core/training/"
 """In the source archive alone."""
-MOST_BYTES = 40 * 2**20
+MOST_BYTES = 90 * 2**20
 """Of either archive; the weights are nearly all of it."""
 
 pytestmark = pytest.mark.release

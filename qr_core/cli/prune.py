@@ -52,8 +52,14 @@ class GeneratorOptions:
     def make(self, scorer: QRScorer) -> Generator:
         """The generator; by default the scorer's own model, with its weights."""
         from qr_core import generation
+        from qr_core.mini import named_model
 
         if self.generator is None:
+            if named_model(scorer.options.model).embedded:
+                raise InputError(
+                    "the embedded model ranks and prunes, it does not write: name a model that answers with --generator "
+                    "(a folder or hub id, for example of SmolLM2-135M-Instruct, or an OpenAI-compatible address)"
+                )
             return generation.LocalGenerator(scorer.source, scorer.model_name)
         chosen = scorer.options
         more = {"device": chosen.device, "dtype": chosen.dtype, "trust_remote_code": chosen.trust_remote_code}
@@ -103,19 +109,16 @@ def ask(
 ) -> None:
     """Select the parts of a text that matter for a question, and let a model answer from them.
 
-    The key of an address is taken from the environment's OPENAI_API_KEY. Without --generator the scoring model
-    answers itself; the embedded model is too small to answer sensibly.
+    The key of an address is taken from the environment's OPENAI_API_KEY. Without --generator the model that
+    --model names answers itself; the embedded one does not write.
     """
     from qr_core import generation
     from qr_core.files.inputs import read_source
-    from qr_core.mini import named_model
 
     chosen = _chosen(pruning, file, input_format)
     text = read_source(file)
     made = scorer_of(scorer)
     generator = answering.make(made)
-    if answering.generator is None and named_model(scorer.model).embedded:
-        err.print("the embedded model answers: it is too small to do so sensibly; name another with --generator")
     with progress("encoding", tokens=True) as show:
         found = generation.ask(
             made,

@@ -21,7 +21,7 @@ class Embedded:
 
 DEFAULT = "embedded"
 EMBEDDED = {
-    DEFAULT: Embedded("qrhead-mini", "fast"),
+    DEFAULT: Embedded("qrhead-mini", "model"),
     "embedded-fast": Embedded("qrhead-mini-fast", "fast"),
 }
 """By what callers pass as `model`. A new one is a folder and a line."""
