@@ -63,6 +63,11 @@ class Recorded:
         return replace(self, query=self.query[:, :, start:end])
 
 
+def one_after_another(parts: Sequence[Recorded]) -> Recorded:
+    """The rows of several texts that were each run alone; keys are the first one's."""
+    return replace(parts[0], query=torch.cat([part.query for part in parts], dim=2))
+
+
 @dataclass
 class Recording:
     """What a forward pass records.

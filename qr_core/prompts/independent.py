@@ -54,10 +54,14 @@ class IndependentPrompt(Prompt):
         Tokens of template prefix and introduction.
     parts : tuple of (int, int)
         Token span of each document and the separator after it, one after the other up to `query_start`.
+    behind : int or None
+        Where every text is encoded alone, in a frame: how many tokens stand behind each. Positions are those of one
+        document then, and a query may be encoded in several parts.
     """
 
     instruction: int = 0
     parts: tuple[tuple[int, int], ...] = ()
+    behind: int | None = None
 
     def part(self, number: int) -> tuple[int, ...]:
         """Token ids of a document and the separator after it."""
@@ -72,6 +76,8 @@ class IndependentPrompt(Prompt):
     @property
     def reach(self) -> int:
         """How many positions the prompt takes."""
+        if self.behind is not None:
+            return self.query_position + self.behind
         return self.query_position + len(self.ids) - self.query_start
 
     def positions(self) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ Knows nothing of how mass becomes a score.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -30,10 +30,10 @@ from qr_core.attention.meeting import kept_keys, meeting_masses
 from qr_core.attention.prefill import prefill
 from qr_core.attention.prefix import Prefix
 from qr_core.attention.query_pass import Placement
-from qr_core.attention.record import Recorded, record_suffix, record_texts
+from qr_core.attention.record import Recorded, one_after_another, record_suffix, record_texts
 from qr_core.cache.documents import DocumentCache
 from qr_core.cache.reads import ReadCache, make_room
-from qr_core.errors import InputError
+from qr_core.errors import ContextLengthError, InputError
 from qr_core.heads.sets import HeadSet
 from qr_core.model.shared import SharedModel
 from qr_core.model.verify_late import check_late
@@ -43,6 +43,7 @@ from qr_core.reading.documentwise import DocumentwiseLayout, States
 from qr_core.reading.independent import encode
 from qr_core.reading.layout import Begun, Heads
 from qr_core.reading.protocol import Told
+from qr_core.types import Document
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,6 +110,12 @@ class LateLayout(DocumentwiseLayout):
         """See `PromptLayout.check`."""
         check_late(model, deepest, name)
 
+    def build(self, queries: Sequence[str], documents: Sequence[Document], cache: ReadCache | None) -> list[Prompt]:
+        """See `PromptLayout.build`. A tokenizer that ends texts by tokens of its own is taken for an encoder's."""
+        prompts = super().build(queries, documents, cache)
+        behind = len(self._trailing) or None
+        return [replace(cast(IndependentPrompt, prompt), behind=behind) for prompt in prompts]
+
     def begin(
         self,
         shared: SharedModel,
@@ -121,6 +128,12 @@ class LateLayout(DocumentwiseLayout):
         """See `PromptLayout.begin`."""
         begun = super().begin(shared, prompt, regime, deepest, cache, progress)
         prompt, model = cast(IndependentPrompt, prompt), shared.at_depth(deepest)
+        reach = prompt.query_position + len(prompt.suffix)
+        if not facts_of(model).sees_ahead and self._positions is not None and reach > self._positions:
+            raise ContextLengthError(
+                f"documents and query take {reach} positions, and {self._name} has {self._positions}: shorten the "
+                "query, or encode documents in shorter parts with passage_tokens="
+            )
         instruction = self.instruction(model, prompt, self.keys(shared, prompt, regime, deepest), deepest)
         hidden = prompt.instruction if facts_of(model).sees_ahead else 0
         return LateBegun(
@@ -141,9 +154,15 @@ class LateLayout(DocumentwiseLayout):
             near = cast(Placement, begun.placement)
             placement = Placement(near.keys[: begun.instruction.length], near.query)
             return record_suffix(model, begun.instruction, suffix, placement, self._heads)
-        before, text = len(begun.instruction_ids), [*begun.instruction_ids, *suffix, *self._trailing]
-        found = record_texts(model, [text], len(text), 1, self._heads)
-        return {layer: one.part(before, before + len(suffix)) for layer, one in found.items()}
+        before = len(begun.instruction_ids)
+        most = len(suffix) if self._positions is None else self._positions - before - len(self._trailing)
+        parts: list[Mapping[int, Recorded]] = []
+        for start in range(0, len(suffix), most):
+            own = suffix[start : start + most]
+            text = [*begun.instruction_ids, *own, *self._trailing]
+            found = record_texts(model, [text], len(text), 1, self._heads)
+            parts.append({layer: one.part(before, before + len(own)) for layer, one in found.items()})
+        return {layer: one_after_another([part[layer] for part in parts]) for layer in self._heads}
 
     def instruct(self, model: PreTrainedModel, ids: Sequence[int], deepest: int, progress: Told | None) -> Prefix:
         """See `DocumentwiseLayout.instruct`. Of an encoder, which has it around every text: nothing, in its shape."""

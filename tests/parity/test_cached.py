@@ -11,7 +11,7 @@ from qr_core.attention.loaded import facts_of
 from qr_core.cache.reads import SHARED, ReadCache
 from qr_core.model import loading as models
 from qr_core.model.verify import packs_queries
-from qr_core.reading import joint, reader
+from qr_core.reading import joint, layout
 from tests.architectures import FAMILIES, WINDOW
 from tests.helpers import DOCUMENTS, QUERY, documents_of, eager_masses, eager_model, every_head, golden_scorer, in_order
 from tests.parity.test_golden import CASES, REGULAR
@@ -63,7 +63,7 @@ def passes(monkeypatch):
         return run(model, prefix, suffixes, *args)
 
     monkeypatch.setattr(joint, "prefill", filled)
-    monkeypatch.setattr(reader, "query_passes", passed)
+    monkeypatch.setattr(layout, "query_passes", passed)
     return counted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qr_core import Document, HeadSet, InputError, QRScorer
+from qr_core import ContextLengthError, Document, HeadSet, InputError, QRScorer
 from qr_core.cache.documents import DocumentCache
 from qr_core.cache.folder import entries
 from qr_core.detection.detect import detect_heads
@@ -139,3 +139,28 @@ def test_only_documents_without_tokens_score_nothing(folders):
     ranking = scorer_of(folders["bert"]).rank(QUERY, [Document(""), Document("")])
     assert [hit.score for hit in ranking] == [0.0, 0.0]
     assert torch.isfinite(torch.tensor([hit.relevance for hit in ranking])).all()
+
+
+def test_an_encoder_takes_queries_longer_than_its_positions(folders):
+    """In parts, all of whose rows count; documents and query share no positions."""
+    scorer = scorer_of(folders["bert"], calibrate=False)
+    assert scorer.context == 512
+    longest = Document(" ".join(f"word{n % 90}" for n in range(220)))
+    assert 400 < scorer.lengths([longest])[0] < 511
+    words = " ".join(("tide", "river", "bridge", "lamp", "oven", "stone", "morning")[n % 7] for n in range(600))
+    ranking = scorer.rank(words, [longest, *LONG])
+    assert ranking.segments == 1
+    parts, suffix = [], scorer.prompt(words, LONG).query.suffix
+    for start in range(0, len(suffix), 510):
+        text = scorer.tokenizer.decode(suffix[start : start + 510])
+        parts.append((len(suffix[start : start + 510]), scorer.token_masses(text, LONG).mass))
+    whole = scorer.token_masses(words, LONG).mass
+    expected = sum(count * mass for count, mass in parts) / sum(count for count, _ in parts)
+    assert torch.allclose(whole, expected, rtol=0, atol=1e-5)
+
+
+def test_a_decoder_counts_positions_of_documents_and_query(folders, monkeypatch):
+    scorer = scorer_of(folders["llama"])
+    monkeypatch.setattr(scorer.reader.layout, "_positions", 100)
+    with pytest.raises(ContextLengthError, match=r"positions, and .* has 100: shorten the query"):
+        scorer.rank(QUERY, LONG)
