@@ -72,6 +72,7 @@ def prepared(model: str, folder: Path, asked: argparse.Namespace) -> dict[str, A
     """What every process of a model is told; a random model is written to `folder`."""
     sys.path.insert(0, str(ROOT))
     from qr_core.benchmark.task import task_of
+    from qr_core.mini import embedded_model
 
     task = task_of(asked.documents, asked.queries + 1)
     given = {
@@ -88,14 +89,13 @@ def prepared(model: str, folder: Path, asked: argparse.Namespace) -> dict[str, A
         "clock": asked.clock,
     }
     if model == "embedded":
-        return given
+        return given | {"model": str(embedded_model("embedded-fast"))}  # a folder, for checkouts that know no names
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     from qr_core.benchmark.plan import Shape
     from qr_core.benchmark.subject import spread
     from qr_core.heads.parts import HeadShape
-    from qr_core.mini import embedded_model
 
     torch.manual_seed(0)
     config = Shape().config()

@@ -100,11 +100,14 @@ def resolve(
     if template is not None:
         TEMPLATES.check(template)
     own = template or ("chat" if has_chat_template else "bare" if bare else "plain")
+    listed: tuple[Sequence[Pair], str] | None = None
     if heads == "all":
-        every = shape.pairs(without=near) or shape.pairs()
-        return _listed(every, model, shape, own, "every head (In-Context Re-ranking)"), "all"
-    if isinstance(heads, str) and (pairs := parse_pairs(heads)):
-        return _listed(pairs, model, shape, own, "named by the caller"), heads
+        listed = shape.pairs(without=near) or shape.pairs(), "every head (In-Context Re-ranking)"
+    elif isinstance(heads, str) and (pairs := parse_pairs(heads)):
+        listed = pairs, "named by the caller"
+    if listed is not None:
+        found = _listed(listed[0], model, shape, own, listed[1])
+        return _as_the_models_own(found, folder, template), str(heads)
     if heads is None:
         found, name = _default(model, folder, shape)
     elif isinstance(heads, HeadSet):
@@ -122,6 +125,16 @@ def resolve(
             "leave template out, or detect heads under the other one"
         )
     return found, name
+
+
+def _as_the_models_own(found: HeadSet, folder: str, template: str | None) -> HeadSet:
+    """Heads that were only named, read as those of the set in the model's folder are, if there is one."""
+    file = Path(folder) / FOLDER_FILE
+    own = HeadSet.load(file) if file.is_file() else None
+    if own is None or own.config != found.config or template not in (None, own.template):
+        return found
+    named = {"heads": found.heads, "criterion": found.criterion, "data": found.data, "provenance": None}
+    return own.model_copy(update=named)
 
 
 def _frames(tokenizer: PreTrainedTokenizerBase) -> bool:

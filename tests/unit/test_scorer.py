@@ -12,7 +12,7 @@ from qr_core import ContextLengthError, Document, InputError, QRScorer
 from qr_core.attention import prefill, query_pass
 from qr_core.prompts.templates import NULL_QUERY
 from qr_core.ranking import scoring
-from qr_core.reading import joint, reader
+from qr_core.reading import joint, layout
 from tests.helpers import DOCUMENTS, GOLDEN, QUERY, captured_masses, in_order
 
 
@@ -166,7 +166,7 @@ class Counting:
 def test_rank_many_reads_the_same_documents_once(tiny, monkeypatch):
     fills, passes = Counting(prefill.prefill), Counting(query_pass.query_passes)
     monkeypatch.setattr(joint, "prefill", fills)
-    monkeypatch.setattr(reader, "query_passes", passes)
+    monkeypatch.setattr(layout, "query_passes", passes)
     other = [Document("Something else."), DOCUMENTS[0]]
     jobs = [(QUERY, DOCUMENTS), ("Who built it?", DOCUMENTS), ("How many loaves?", DOCUMENTS), (QUERY, other)]
     rankings = tiny.rank_many(jobs)

@@ -76,7 +76,7 @@ def test_both_adapters_find_what_the_other_read(fills, layout, readings):
     from llama_index.postprocessor.qrhead import QRHeadRerank
 
     texts = [document.text for document in DOCUMENTS]
-    options = {"device": "cpu", "layout": layout}
+    options = {"model": "embedded-fast", "device": "cpu", "layout": layout}
     compressor, rerank = QRHeadCompressor(**options), QRHeadRerank(**options)
     compressor.compress_documents([LangChainDocument(text) for text in texts], QUERY)
     rerank.postprocess_nodes([NodeWithScore(node=TextNode(text=text)) for text in texts], query_str=OTHER)

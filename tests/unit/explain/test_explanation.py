@@ -50,7 +50,9 @@ def test_any_text_is_explained(texts, query):
 
 @pytest.mark.parametrize("order", ["given", "reversed"])
 def test_a_document_read_in_parts_is_explained_whole(order):
-    scorer = QRScorer.from_pretrained(device="cpu", passage_tokens=40, layout="joint", filter_tokens=False)
+    scorer = QRScorer.from_pretrained(
+        "embedded-fast", device="cpu", passage_tokens=40, layout="joint", filter_tokens=False
+    )
     short = "Our office is closed on public holidays."
     long = Document(" ".join(f"{short} So it was in year {n}." for n in range(9)), "Title")
     found = scorer.explain(QUERY, [short, long], order=order)

@@ -17,7 +17,7 @@ from tests.helpers import DOCUMENTS, GOLDEN, QUERY, STRINGS
 TOKENIZERS = {
     "tiny-llama": AutoTokenizer.from_pretrained(GOLDEN / "tiny-llama"),
     "tiny-qwen2": AutoTokenizer.from_pretrained(GOLDEN / "tiny-qwen2"),
-    "embedded": AutoTokenizer.from_pretrained(embedded_model()),
+    "embedded": AutoTokenizer.from_pretrained(embedded_model("embedded-fast")),
     **{kind: tokenizers.made(kind) for kind in tokenizers.KINDS},
 }
 FAMILY = {"tiny-llama": "llama", "tiny-qwen2": "qwen2"}

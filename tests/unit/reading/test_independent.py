@@ -39,8 +39,9 @@ def test_the_query_follows_the_longest_document(tiny):
     assert asked.reach == positions.max() + 1 < len(asked.ids)
 
 
-def test_order_does_not_matter_to_what_is_kept(embedded):
+def test_order_does_not_matter_to_what_is_kept():
     """The content-free query's mass is kept for the next call, which may have the documents in another order."""
+    embedded = QRScorer.from_pretrained("embedded-fast", device="cpu")
     assert embedded.calibrate
     given_ = in_order(embedded.rank(QUERY, DOCUMENTS))
     back = list(reversed(range(len(DOCUMENTS))))
@@ -70,7 +71,7 @@ def test_equal_documents_score_the_same_and_empty_ones_nothing(tiny):
 
 
 def test_empty_documents_do_not_change_the_others():
-    tiny = QRScorer.from_pretrained(layout="independent", device="cpu", dtype="float32")
+    tiny = QRScorer.from_pretrained("embedded-fast", layout="independent", device="cpu", dtype="float32")
     alone = in_order(tiny.rank(QUERY, DOCUMENTS))
     beside = in_order(tiny.rank(QUERY, ["", *DOCUMENTS, " "]))
     assert beside[1:4] == pytest.approx(alone, abs=1e-6)
@@ -198,7 +199,16 @@ def test_detection_under_the_layout_records_it(tmp_path):
 
 def test_the_command_line_takes_the_layout(run, tmp_path):
     lines = "\n".join(json.dumps({"text": document.text}) for document in DOCUMENTS).encode()
-    options = ["--layout", "independent", "--document-cache", str(tmp_path / "cache"), "--format", "json"]
+    options = [
+        "--model",
+        "embedded-fast",
+        "--layout",
+        "independent",
+        "--document-cache",
+        str(tmp_path / "cache"),
+        "--format",
+        "json",
+    ]
     status, out, _ = run("rank", "--query", QUERY, "--docs", "-", *options, stdin=lines)
     assert status == 0
     assert json.loads(out)["layout"] == "independent"
