@@ -91,9 +91,9 @@ serve-heavy: $(READY)
 
 bench: $(READY)
 	$(BIN)/qrhead bench --lengths 1000,4000,16000 --depths 1,3,5,7,9,11,13,15 --out build/bench/random
-	$(BIN)/qrhead bench --model embedded --lengths 1000,4000,16000 --max-prompt-tokens 32768 \
-		--documents 10,30,100,300,1000 --out build/bench/embedded
-	$(BIN)/qrhead bench --model embedded --lengths 100000 --variants joint --repeats 1 --out build/bench/long
+	for model in embedded embedded-fast; do $(BIN)/qrhead bench --model $$model --lengths 1000,4000,16000 \
+		--max-prompt-tokens 32768 --documents 10,30,100,300,1000 --out build/bench/$$model || exit 1; done
+	$(BIN)/qrhead bench --model embedded-fast --lengths 100000 --variants joint --repeats 1 --out build/bench/long
 
 ray-heavy: $(READY)
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev,distributed]' 'ray[serve]'

@@ -64,7 +64,8 @@ def grids(report: dict[str, Any]) -> list[Grid]:
             for entry in report["documents"]
         ]
         columns = ("documents", "tokens", "cold s", "warm s", "warm / cold")
-        found.append(Grid("independent layout by number of documents", columns, rows))
+        layout = "late" if report["conditions"]["layout"] == "late" else "independent"  # as `run.COUNTED`
+        found.append(Grid(f"{layout} layout by number of documents", columns, rows))
     exponents = [
         [f"{name}, by {what}", f"{value:.2f}", "1.10 or less" if what == "documents" else ""]
         for what, key in (("tokens", "length_exponents"), ("documents", "document_exponents"))

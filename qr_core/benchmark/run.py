@@ -57,11 +57,13 @@ def run(subject: Subject, plan: Plan, tell: Tell = lambda _: None) -> dict[str, 
         When the model cannot be loaded or read.
     """
     loaded = Loaded(subject)
-    names = chosen(plan.variants, loaded.layout)
     for depth in plan.depths:
         spread(loaded.name, loaded.shape, depth)
     if min(plan.lengths, default=0 if plan.depths else SHORTEST) < SHORTEST or min(plan.documents, default=1) < 1:
         raise InputError(f"a prompt has at least {SHORTEST} tokens, and there is at least one document")
+    names = chosen(plan.variants, loaded)
+    if plan.depths and loaded.sees_ahead:
+        raise InputError(f"{loaded.name} is an encoder, of which no depths are compared: leave --depths out")
     ready = dict.fromkeys((*names, *(DEEP if plan.depths else ()), *(COUNTED[loaded.layout] if plan.documents else ())))
     if any(VARIANTS[name].whole for name in ready):
         loaded.whole()  # before any variant that would do with fewer layers: loading is not measured

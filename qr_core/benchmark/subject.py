@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
+from qr_core.attention.loaded import facts_of
 from qr_core.benchmark.plan import RANDOM, Subject
 from qr_core.cache.documents import DocumentCache
 from qr_core.errors import InputError, QRHeadError
@@ -79,6 +80,11 @@ class Loaded:
     def layout(self) -> Layout:
         """The caller's, by default the head set's."""
         return self._asked.layout or self.heads.layout
+
+    @property
+    def sees_ahead(self) -> bool:
+        """Whether it is an encoder. Only the late layout can read one; elsewhere nothing needs to load to know."""
+        return self.layout == "late" and facts_of(self.partial()).sees_ahead
 
     def whole(self) -> PreTrainedModel:
         """The model with all its layers, without language-model head."""

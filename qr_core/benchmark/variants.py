@@ -7,7 +7,7 @@ A variant more is an entry in `VARIANTS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -91,6 +91,8 @@ class Variant:
         Whether it needs all layers of the model.
     own_model : bool
         Whether it runs a model of its own in place of the subject's.
+    continues : bool
+        Whether a query continues a prompt in it, which an encoder cannot do.
     queries : int
         How many it answers.
     compared : callable
@@ -102,6 +104,7 @@ class Variant:
     run: Callable[[Case, Any], Scores | None]
     whole: bool = False
     own_model: bool = False
+    continues: bool = False
     queries: int = 1
     compared: Callable[[Layout], tuple[str, ...]] = lambda _: ()
 
@@ -109,21 +112,32 @@ class Variant:
 VARIANTS: Registry[Variant] = Registry("variant")
 
 
-def chosen(names: Iterable[str], layout: Layout) -> tuple[str, ...]:
+def chosen(names: Iterable[str], loaded: Loaded) -> tuple[str, ...]:
     """The variants that `names` ask for, with those that they are compared with, in the order of the registry.
+
+    `all` stands for those that the model can do.
 
     Raises
     ------
     InputError
-        When there is no variant of a name.
+        When there is no variant of a name, or an encoder cannot do it.
     """
     asked = set(names)
-    if ALL in asked:
-        asked = set(VARIANTS)
-    for name in sorted(asked):
-        asked |= set(VARIANTS[name].compared(layout))
+    for name in sorted(asked - {ALL}):
+        VARIANTS.check(name)
     if not asked:
         raise InputError(f"no variant is named: use some of {', '.join(VARIANTS)}")
+    able = [name for name, variant in VARIANTS.items() if not (variant.continues and loaded.sees_ahead)]
+    unable = sorted(asked - {ALL} - set(able))
+    if unable:
+        raise InputError(
+            f"{loaded.name} is an encoder, in which no query continues a prompt: it has no variant "
+            f"{', '.join(unable)}; use some of {', '.join(able)}"
+        )
+    if ALL in asked:
+        asked = set(able)
+    for name in sorted(asked):
+        asked |= set(VARIANTS[name].compared(loaded.layout))
     return tuple(name for name in VARIANTS if name in asked)
 
 
@@ -197,18 +211,26 @@ for _name, _variant in {
         before=_ids,
         run=_plain,
         whole=True,
+        continues=True,
     ),
     "published": Variant(
         "documents through all layers, then query and `N/A` with the attention of all layers and heads",
         before=lambda case: case.loaded.prompts(case.first, case.task.documents),
         run=_published,
         whole=True,
+        continues=True,
     ),
     "joint": Variant(
-        "`rank`, nothing encoded before", before=lambda case: case.loaded.scorer("joint"), run=_rank_first
+        "`rank`, nothing encoded before",
+        before=lambda case: case.loaded.scorer("joint"),
+        run=_rank_first,
+        continues=True,
     ),
     "second": Variant(
-        "`rank` of another query over the same documents", lambda case: case.ranked("joint"), _rank_second
+        "`rank` of another query over the same documents",
+        before=lambda case: case.ranked("joint"),
+        run=_rank_second,
+        continues=True,
     ),
     "many": Variant(
         "`rank_many` of a hundred queries over the same documents, nothing encoded before, in the chosen layout",
@@ -260,4 +282,4 @@ for _layout, _said in _ALONE.items():
             _rank_combination,
         ),
     }.items():
-        VARIANTS.add(f"{_layout}-{_name}", _variant)
+        VARIANTS.add(f"{_layout}-{_name}", replace(_variant, continues=_layout == "independent"))

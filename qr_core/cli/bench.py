@@ -21,12 +21,16 @@ def bench(
 ) -> None:
     """Time scoring beside a plain forward pass, the published algorithm and a cross-encoder.
 
+    Of an encoder, such as the embedded model, the late variants and those of its layout are timed, beside the
+    cross-encoder and the dense encoder; a decoder can do all.
+
     plain: one forward pass of the whole prompt, no language-model head. published: documents through all layers,
     then query and N/A with the attention of all heads. joint: ranking, nothing encoded before. second: another query
     over the same documents. many: a hundred queries at once, in --layout; many-warm: over documents that were ranked
     before; both beside a single query. independent-cold, independent-second, independent-warm: documents encoded
     independently, nothing encoded before, another query over them, and a new combination of documents that were
-    encoded. cross-encoder: every pair; dense: every document; both for scale.
+    encoded. late-cold, late-second, late-warm: the same, the query encoded alone too. cross-encoder: every pair;
+    dense: every document; both for scale.
     """
     from qr_core.benchmark import plot, report
     from qr_core.benchmark.run import run

@@ -50,10 +50,12 @@ def test_the_options_of_a_scorer_reach_its_scorers(loaded):
         Loaded(replace(SMALL, options=SMALL.options.changed(quantized_cache={"backend": "fp8"}))).scorer("independent")
 
 
-def test_the_embedded_model_is_measured_in_its_own_layout_and_in_either():
+def test_the_embedded_models_are_measured_in_their_own_layouts():
     embedded = Loaded(Subject("embedded", options=ScorerOptions(device="cpu")))
-    assert embedded.layout == "independent"
-    assert embedded.name == "qrhead-mini"
-    assert embedded.scorer("independent").passage_tokens == embedded.heads.passage_tokens
-    assert Loaded(Subject("embedded", options=ScorerOptions(device="cpu", layout="joint"))).layout == "joint"
+    assert (embedded.layout, embedded.name, embedded.sees_ahead) == ("late", "qrhead-mini", True)
+    fast = Loaded(Subject("embedded-fast", options=ScorerOptions(device="cpu")))
+    assert (fast.layout, fast.name, fast.sees_ahead) == ("independent", "qrhead-mini-fast", False)
+    assert embedded.scorer("late").passage_tokens == embedded.heads.passage_tokens
+    assert fast.scorer("independent").passage_tokens == fast.heads.passage_tokens == 192
+    assert Loaded(Subject("embedded-fast", options=ScorerOptions(device="cpu", layout="joint"))).layout == "joint"
     assert Loaded(SMALL).layout == "joint"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from qr_core import InputError, QRScorer
-from qr_core.benchmark.plan import Plan
+from qr_core.benchmark.plan import Plan, Subject
 from qr_core.benchmark.run import run as measure
+from qr_core.benchmark.subject import Loaded
 from qr_core.benchmark.task import task_of
 from qr_core.benchmark.variants import VARIANTS, Case, Variant, chosen
-from tests.unit.benchmark.small import SMALL
+from qr_core.options import ScorerOptions
+from tests.unit.benchmark.small import SMALL, in_layout
 
 
 def ran(case, name):
@@ -68,15 +70,29 @@ def test_which_variants_find_the_documents_encoded(loaded):
     assert tokens["independent-cold"] > 400
 
 
-def test_variants_bring_those_they_are_compared_with():
-    assert chosen(["joint", "plain"], "joint") == ("plain", "joint")
-    assert chosen(["many-warm"], "joint") == ("second", "many-warm")
-    assert chosen(["many"], "independent") == ("many", "many-warm", "independent-cold", "independent-second")
-    assert chosen(["all"], "joint") == tuple(VARIANTS)
+def test_variants_bring_those_they_are_compared_with(loaded):
+    independent = Loaded(in_layout("independent"))
+    assert chosen(["joint", "plain"], loaded) == ("plain", "joint")
+    assert chosen(["many-warm"], loaded) == ("second", "many-warm")
+    assert chosen(["many"], independent) == ("many", "many-warm", "independent-cold", "independent-second")
+    assert chosen(["all"], loaded) == chosen(["all"], Loaded(in_layout("late"))) == tuple(VARIANTS)
     with pytest.raises(InputError, match="variant is 'fast': use one of plain, published"):
-        chosen(["joint", "fast"], "joint")
+        chosen(["joint", "fast"], loaded)
     with pytest.raises(InputError, match="no variant is named"):
-        chosen([], "joint")
+        chosen([], loaded)
+
+
+def test_an_encoder_has_the_variants_that_it_can_do():
+    encoder = Loaded(Subject("embedded", options=ScorerOptions(device="cpu")))
+    able = ("many", "many-warm", "cross-encoder", "dense", "late-cold", "late-second", "late-warm")
+    assert chosen(["all"], encoder) == chosen(able, encoder) == able
+    assert chosen(["many-warm"], encoder) == ("many-warm", "late-second")
+    with pytest.raises(InputError, match=r"qrhead-mini is an encoder, .*: it has no variant joint, plain; use some of"):
+        chosen(["late-cold", "plain", "joint"], encoder)
+    with pytest.raises(InputError, match="of which no depths are compared"):
+        measure(encoder.subject, Plan((300,), depths=(2,), repeats=1, memory=False))
+    with pytest.raises(InputError, match="layer 99 does not exist"):
+        measure(encoder.subject, Plan((300,), depths=(99,), repeats=1, memory=False))
 
 
 def test_one_more_variant_is_one_entry(run):

@@ -11,13 +11,38 @@ from qr_core.benchmark.variants import VARIANTS
 from qr_core.cli.bench import bench
 
 
+def test_the_embedded_model(run):
+    """In its own layout, beside models of other kinds."""
+    options = ["--model", "embedded", "--lengths", "300", "--variants", "late-cold,late-second,cross-encoder"]
+    options += ["--documents", "3", "--repeats", "1", "--no-memory", "--device", "cpu"]
+    status, out, err = run("bench", *options, "--format", "json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert (found["conditions"]["model"], found["conditions"]["layout"]) == ("qrhead-mini", "late")
+    assert list(found["lengths"][0]["variants"]) == ["cross-encoder", "late-cold", "late-second"]
+    assert list(found["documents"][0]["variants"]) == ["late-cold", "late-warm"]
+    assert {"late cold / cross-encoder", "late second / cross-encoder"} <= set(found["lengths"][0]["ratios"])
+    status, out, _ = run("bench", *options)
+    assert (status, "late layout by number of documents" in out) == (0, True)
+
+
 def test_command(run, tmp_path):
-    """The embedded model, and the files it leaves."""
-    options = ["--model", "embedded", "--lengths", "300", "--sides", "plain,joint", "--repeats", "1", "--no-memory"]
+    """An embedded model, and the files it leaves."""
+    options = [
+        "--model",
+        "embedded-fast",
+        "--lengths",
+        "300",
+        "--sides",
+        "plain,joint",
+        "--repeats",
+        "1",
+        "--no-memory",
+    ]
     status, out, err = run("bench", *options, "--device", "cpu", "--format", "json", "--out", str(tmp_path / "out"))
     assert status == 0
     printed = json.loads(out)
-    assert printed["conditions"]["model"] == "qrhead-mini"
+    assert printed["conditions"]["model"] == "qrhead-mini-fast"
     assert list(printed["lengths"][0]["variants"]) == list(printed["lengths"][0]["sides"]) == ["plain", "joint"]
     assert json.loads((tmp_path / "out" / "bench.json").read_text()) == printed
     assert "joint / plain" in (tmp_path / "out" / "bench.md").read_text()
