@@ -51,6 +51,12 @@ def embedded() -> QRScorer:
 
 
 @pytest.fixture(scope="session")
+def embedded_fast() -> QRScorer:
+    """The embedded decoder, loaded once: for what an encoder cannot do."""
+    return QRScorer.from_pretrained("embedded-fast", device="cpu")
+
+
+@pytest.fixture(scope="session")
 def golden() -> dict:
     """Golden file by family."""
     return {

@@ -40,8 +40,8 @@ class NeedleOptions:
 def generator_of(options: ScorerOptions) -> LocalGenerator:
     """The model of these options, as one that answers."""
     from qr_core.generation import LocalGenerator
-    from qr_core.mini import named_model
+    from qr_core.generation.choose import writing
     from qr_core.model.loading import ModelSource
 
-    chosen = named_model(options.model)
+    chosen = writing(options.model)
     return LocalGenerator(ModelSource.of(chosen.place, options), chosen.name)

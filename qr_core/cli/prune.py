@@ -58,7 +58,8 @@ class GeneratorOptions:
             if named_model(scorer.options.model).embedded:
                 raise InputError(
                     "the embedded model ranks and prunes, it does not write: name a model that answers with "
-                    "--generator (a folder or hub id, for example of SmolLM2-135M-Instruct, or an address)"
+                    "--generator (a folder or hub id, for example of SmolLM2-135M-Instruct, or an "
+                    "OpenAI-compatible address)"
                 )
             return generation.LocalGenerator(scorer.source, scorer.model_name)
         chosen = scorer.options

@@ -105,7 +105,7 @@ class AnswerOptions:
 
     generator: str | None = option(
         None,
-        "longmemeval, clipper, niah: let this model (hub id, folder, embedded) or OpenAI-compatible address answer "
+        "longmemeval, clipper, niah: let this model (hub id or folder) or OpenAI-compatible address answer "
         "from what each system ranks first.",
         panel=GENERATION,
     )

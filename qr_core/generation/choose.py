@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from qr_core.errors import InputError
 from qr_core.generation.endpoint import TIMEOUT_SECONDS, EndpointGenerator
 from qr_core.generation.generator import Generator
 from qr_core.generation.local import LocalGenerator
-from qr_core.mini import named_model
+from qr_core.mini import NamedModel, named_model
 
 
 def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_SECONDS, **options: Any) -> Generator:
@@ -26,7 +27,7 @@ def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_S
     Raises
     ------
     InputError
-        When `model` is given although `name` is a model itself.
+        When `model` is given although `name` is a model itself, or it is the embedded encoder.
     ModelLoadError
         When config or tokenizer are missing or broken.
     """
@@ -34,7 +35,24 @@ def generator_of(name: str, model: str | None = None, timeout: float = TIMEOUT_S
         return EndpointGenerator(name, model, timeout=timeout)
     if model is not None:
         raise InputError(f"{name} names a model itself: the name of another goes with an address only")
-    chosen = named_model(name)
+    chosen = writing(name)
     generator = LocalGenerator.from_pretrained(chosen.place, **options)
     generator.name = chosen.name
     return generator
+
+
+def writing(name: str | Path | None) -> NamedModel:
+    """What a person means by a model that is to write text.
+
+    Raises
+    ------
+    InputError
+        When it is the embedded encoder: said before anything is ranked or loaded.
+    """
+    chosen = named_model(name)
+    if not chosen.writes:
+        raise InputError(
+            f"the embedded model ({chosen.name}) ranks and prunes, it does not write: name a model that does "
+            "(a folder or hub id, for example of SmolLM2-135M-Instruct, or an OpenAI-compatible address)"
+        )
+    return chosen

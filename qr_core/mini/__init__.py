@@ -13,16 +13,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Embedded:
-    """One of them: its name in results and head sets, and its folder here."""
+    """One of them: its name in results and head sets, its folder here, and whether it can write text."""
 
     name: str
     folder: str
+    writes: bool = False
 
 
 DEFAULT = "embedded"
 EMBEDDED = {
     DEFAULT: Embedded("qrhead-mini", "model"),
-    "embedded-fast": Embedded("qrhead-mini-fast", "fast"),
+    "embedded-fast": Embedded("qrhead-mini-fast", "fast", writes=True),
 }
 """By what callers pass as `model`. A new one is a folder and a line."""
 
@@ -39,11 +40,14 @@ class NamedModel:
         Hub id or folder, as any code that loads a model takes it.
     embedded : bool
         Whether it is one of this package.
+    writes : bool
+        False where it is known to be an encoder, which cannot continue a text.
     """
 
     name: str
     place: str
     embedded: bool = False
+    writes: bool = True
 
 
 def named_model(model: str | Path | None) -> NamedModel:
@@ -59,7 +63,7 @@ def named_model(model: str | Path | None) -> NamedModel:
     for key, one in EMBEDDED.items():
         if asked in (key, one.name) and not isinstance(model, Path):
             with as_file(files(__name__).joinpath(one.folder)) as folder:
-                return NamedModel(one.name, str(folder), embedded=True)
+                return NamedModel(one.name, str(folder), embedded=True, writes=one.writes)
     return NamedModel(asked, asked)
 
 

@@ -133,7 +133,8 @@ class SharedModel:
         if missing:
             raise ModelLoadError(
                 f"the weights of {source.name} lack {len(missing)} tensors of the first {layers} layers "
-                f"({', '.join(missing[:3])} ...): the folder is incomplete, or of another model (or an encoder's)"
+                f"({', '.join(missing[:3])} ...): the folder is incomplete, of another model, or of one that writes no "
+                "text"
             )
         if device_map is None and not source.tp_size:
             model = model.to(source.device)

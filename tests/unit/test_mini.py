@@ -49,7 +49,8 @@ def test_every_place_that_names_a_model_knows_the_embedded_ones(key):
     assert again.heads == scorer.heads
     assert ChainOptions(model=key).model_name == shown
     assert ChainOptions(model=key, device="cpu").scorer.model_name == shown
-    assert generator_of(key, device="cpu").name == shown
+    if EMBEDDED[key].writes:
+        assert generator_of(key, device="cpu").name == shown
     assert scorer.model is QRScorer.from_pretrained(shown, device="cpu").model  # one copy of the weights
 
 

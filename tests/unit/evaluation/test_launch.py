@@ -45,7 +45,7 @@ def test_the_command_writes_what_others_need(run, folder, tmp_path):
         (["--measures", "nDCG@x"], "no measure 'nDCG@x'"),
         (["--measures", ","], "--measures names none"),
         (["--max-layer", "0", "--depth", "2"], "leaves none of the heads"),
-        (["--num-heads", "99", "--depth", "2"], "has 6 heads"),
+        (["--num-heads", "99", "--depth", "2"], "--num-heads 99: qrhead_heads has"),
         (["--baseline", "dense", "--depth", "2"], "none of the systems: qr, bm25"),
         (["--pool-by-title", "3", "--systems", "magic"], "system is 'magic': use one of qr, all"),
         (["--pool-by-title", "3", "--systems", ","], "--systems names none"),

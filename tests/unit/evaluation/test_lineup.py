@@ -108,7 +108,7 @@ def test_heads_with_a_sliding_window_do_not_stand_for_others(run, folder):
     """They would not see the whole of a long prompt: every head, and heads drawn at random, are those that do."""
     status, out, err = run(
         "eval", "--data", str(folder), "--candidates", str(folder / "run.trec"), "--format", "json", "--draws", "1",
-        "--systems", "all,random-heads", "--layout", "joint",
+        "--systems", "all,random-heads", "--model", "embedded-fast", "--layout", "joint",
     )  # fmt: skip
     assert status == 0, err
     systems = json.loads(out)["systems"]

@@ -13,7 +13,7 @@ QUERY = "What colour is the ferry?"
 
 
 def test_scorer_and_generator_share_their_weights():
-    scorer = QRScorer.from_pretrained(dtype="float32")
+    scorer = QRScorer.from_pretrained("embedded-fast", dtype="float32")
     before = scorer.rank(QUERY, [TEXT, "Bread."])[0].score
     assert scorer.reader.model.loaded_layers == 3
     generator = LocalGenerator(scorer.source, "mini")

@@ -1,4 +1,4 @@
-"""A generator from an address, a model's folder, or the embedded model."""
+"""A generator from an address, a model's folder, or an embedded model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ def test_an_address_is_an_endpoint(stub):
     made._client.close()
 
 
-def test_a_folder_and_the_embedded_model_are_local():
+def test_a_folder_and_an_embedded_decoder_are_local():
     folder = str(GOLDEN / "tiny-llama")
     assert generator_of(folder, device="cpu").name == folder
-    embedded = generator_of("embedded", device="cpu")
+    embedded = generator_of("embedded-fast", device="cpu")
     assert isinstance(embedded, LocalGenerator)
-    assert embedded.name == "qrhead-mini"
+    assert embedded.name == "qrhead-mini-fast"
+
+
+@pytest.mark.parametrize("name", ["embedded", "qrhead-mini"])
+def test_the_embedded_encoder_does_not_write(name):
+    with pytest.raises(
+        InputError, match=r"\(qrhead-mini\) ranks and prunes, it does not write: name a model that does"
+    ):
+        generator_of(name, device="cpu")
 
 
 def test_a_model_takes_no_second_name():

@@ -168,9 +168,9 @@ def test_input_errors_are_not_tried_again(stub, endpoint):
     assert not stub.seen
 
 
-def test_the_embedded_model_answers_and_judges(embedded, monkeypatch):
+def test_an_embedded_model_answers_and_judges(embedded_fast, monkeypatch):
     """Mechanics: replies are what it writes; too small to keep to yes and no, it is asked as often as allowed."""
-    generator = LocalGenerator(embedded.source, "mini")
+    generator = LocalGenerator(embedded_fast.source, "mini")
     asked, generate = [], generator.generate
     monkeypatch.setattr(generator, "generate", lambda *question: asked.append(question) or generate(*question))
     claim = answered(FERRY, SCORES, CLAIM, generator, None, 2, 4)

@@ -172,11 +172,11 @@ def test_an_endpoint_that_refuses_long_messages_is_asked_on(evaluated, memories,
     assert answers["failed"] == 8  # and two have no verdict, because nobody judges
 
 
-def test_the_embedded_model_answers_and_judges(evaluated, memories, tmp_path):
+def test_an_embedded_model_answers_and_judges(evaluated, memories, tmp_path):
     """Mechanics only: it says neither yes nor no, which is reported, and its replies are kept."""
-    args = [*memories, "--generator", "embedded", "--judge", "embedded", "--systems", "qr", "--limit", "1"]
-    report = evaluated(*args, "--top-k", "1", "--max-new-tokens", "3", "--out", tmp_path / "out")
-    assert report["answering"]["generator"] == report["answering"]["judge"]["model"] == "qrhead-mini"
+    args = [*memories, "--generator", "embedded-fast", "--judge", "embedded-fast", "--systems", "qr"]
+    report = evaluated(*args, "--limit", "1", "--top-k", "1", "--max-new-tokens", "3", "--out", tmp_path / "out")
+    assert report["answering"]["generator"] == report["answering"]["judge"]["model"] == "qrhead-mini-fast"
     for name, row in report["systems"].items():
         judged = row["accuracy"]["queries"]
         assert judged + len(row["answers"]["failures"]) == row["answers"]["questions"] == 1
@@ -209,8 +209,9 @@ def test_a_pair_of_claims_counts_only_when_both_are_right(evaluated, claims, stu
     assert (row["accuracy"]["mean"], row["answers"]["unparsed"], row["answers"]["questions"]) == (0.0, 2, 2)
 
 
-def test_claims_with_the_embedded_model(evaluated, claims):
-    report = evaluated(*claims, "--generator", "embedded", "--max-new-tokens", "2", "--systems", "qr,bm25,full-context")
+def test_claims_with_an_embedded_model(evaluated, claims):
+    args = [*claims, "--generator", "embedded-fast", "--max-new-tokens", "2", "--systems", "qr,bm25,full-context"]
+    report = evaluated(*args)
     for row in report["systems"].values():
         assert row["answers"]["questions"] == 6
         assert row["accuracy"]["queries"] == 3

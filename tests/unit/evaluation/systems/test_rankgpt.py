@@ -160,17 +160,17 @@ def test_options_out_of_range(options, words):
         Settings(**options)
 
 
-def test_the_embedded_model_as_generator(embedded):
+def test_an_embedded_model_as_generator(embedded_fast):
     """Mechanics only: it was not trained to write."""
-    generator = LocalGenerator(embedded.source, "mini")
+    generator = LocalGenerator(embedded_fast.source, "mini")
     system = RankGPT(generator, Settings(max_new_tokens=8))
     (scores,) = system([worth([3, 1, 2, 5, 4], "Which is worth most?")])
     assert sorted(scores) == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert system.counts.calls == system.counts.windows == 1  # greedy decoding would only repeat itself
 
 
-def test_passages_are_cut_until_they_fit_the_context(embedded):
-    generator = LocalGenerator(embedded.source, "mini")
+def test_passages_are_cut_until_they_fit_the_context(embedded_fast):
+    generator = LocalGenerator(embedded_fast.source, "mini")
     generator._context = 600
     documents = tuple(Document(f"{name} " * 400) for name in ("one", "two", "three"))
     system = RankGPT(generator, Settings(max_new_tokens=4))
@@ -193,11 +193,11 @@ def test_through_an_endpoint(stub, endpoint):
 
 
 def test_a_generator_ranks(evaluated, beir, stub, monkeypatch):
-    """Mechanics: the embedded model; and an endpoint, whose replies are counted."""
+    """Mechanics: an embedded model; and an endpoint, whose replies are counted."""
     monkeypatch.setattr("qr_core.evaluation.systems.rankgpt.REPLY_TOKENS", 1)
-    report = evaluated(*beir, "--systems", "rankgpt", "--ranker", "embedded", "--limit", "1")
+    report = evaluated(*beir, "--systems", "rankgpt", "--ranker", "embedded-fast", "--limit", "1")
     row = report["systems"]["rankgpt"]
-    assert (row["model"], row["replies"]["windows"], row["window"]) == ("qrhead-mini", 1, 20)
+    assert (row["model"], row["replies"]["windows"], row["window"]) == ("qrhead-mini-fast", 1, 20)
     stub.says("[2] > [1]", "nothing", "[1] > [2] > [3] > [4] > [5] > [6]")
     row = evaluated(*beir, "--systems", "rankgpt", "--ranker", stub.url)["systems"]["rankgpt"]
     assert row["replies"] == {"windows": 4, "calls": 5, "malformed": 0, "incomplete": 1, "shortened": 0}
