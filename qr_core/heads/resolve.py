@@ -128,10 +128,10 @@ def resolve(
 
 
 def _as_the_models_own(found: HeadSet, folder: str, template: str | None) -> HeadSet:
-    """Heads that were only named, read as those of the set in the model's folder are, if there is one."""
+    """Heads that were only named, read as those of a late set in the model's folder are: an encoder knows no other way."""
     file = Path(folder) / FOLDER_FILE
     own = HeadSet.load(file) if file.is_file() else None
-    if own is None or own.config != found.config or template not in (None, own.template):
+    if own is None or own.layout != "late" or own.config != found.config or template not in (None, own.template):
         return found
     named = {"heads": found.heads, "criterion": found.criterion, "data": found.data, "provenance": None}
     return own.model_copy(update=named)

@@ -88,6 +88,17 @@ def test_the_embedded_model_takes_its_own_sets_only():
     assert QRScorer.from_pretrained(heads="1-1", device="cpu").model_name == "qrhead-mini"
 
 
+@pytest.mark.parametrize("heads", ["all", "1-1"])
+def test_unnamed_layout_of_an_encoder_is_its_own_sets(heads):
+    """Of a decoder it stays the joint one, whatever its own set says."""
+    for model, layout, template in (("embedded", "late", "bare"), ("embedded-fast", "joint", "plain")):
+        scorer = QRScorer.from_pretrained(model, heads, device="cpu")
+        assert (scorer.layout, scorer.heads.layout, scorer.heads.template) == (layout, layout, template)
+    assert QRScorer.from_pretrained(heads=heads, layout="joint", device="cpu").layout == "joint"  # as told
+    best = QRScorer.from_pretrained(heads="all", device="cpu").rank("Which bridge?", ["Rye bread.", "The bridge."])[0]
+    assert best.index == 1
+
+
 def test_a_head_set_in_the_models_folder_is_its_default(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
