@@ -1,4 +1,4 @@
-"""Training text for the embedded model: passages, queries, and which passages answer which query.
+"""Training text for the embedded decoder: passages, queries, and which passages answer which query.
 
 Reads four kinds of file, all optional: `qa.jsonl.gz` (passages with questions), `multihop.jsonl.gz` (questions with
 positive and negative passages), `books.jsonl.gz` (chapters with event summaries) and `qmsum_train` (a folder with

@@ -1,4 +1,4 @@
-"""The embedded model's shape, its start from what all-MiniLM-L6-v2 makes of words, and the settings of its training."""
+"""The embedded decoder's shape, its start from all-MiniLM-L6-v2's states of words, and the settings of its training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the embedded model: a small decoder whose heads look at the passages that answer a question.
+"""Train the embedded decoder (`embedded-fast`): its heads look at the passages that answer a question.
 
     python -m qr_core.training.train --data DIR --init DIR --out DIR [--start DIR] [--evaluation DIR] [--config FILE]
 
@@ -232,7 +232,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes that make packs; with a GPU, one for each core.", min=0)] = 0,
     config: Annotated[Path | None, typer.Option(help="JSON file with other settings of the recipe.")] = None,
 ) -> None:
-    """Train the embedded model from data files and all-MiniLM-L6-v2."""
+    """Train the embedded decoder from data files and all-MiniLM-L6-v2."""
     other = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in other.items()

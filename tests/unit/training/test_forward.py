@@ -24,8 +24,10 @@ def test_training_reads_what_the_scorer_reads(layout, window, tmp_path):
 
     Also where the window of the layers before the read one ends inside a passage.
     """
-    model = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32, sliding_window=window)
-    folder = shutil.copytree(embedded_model(), tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(
+        embedded_model("embedded-fast"), dtype=torch.float32, sliding_window=window
+    )
+    folder = shutil.copytree(embedded_model("embedded-fast"), tmp_path / "model")
     model.config.save_pretrained(folder)
     scorer = QRScorer.from_pretrained(folder, device="cpu", dtype="float32", calibrate=False, layout=layout)
     recipe = train.Recipe(read_layers=tuple(scorer.heads.by_layer()), spread_share=0.0, renamed_share=0.0)
@@ -38,7 +40,7 @@ def test_training_reads_what_the_scorer_reads(layout, window, tmp_path):
         golds = torch.ones(len(queries), len(texts), dtype=torch.bool)
         passages = [data.Passage("", text, "", 0) for text in texts]
         made.append(packs.Pack(passages, queries, golds, golds.float(), torch.zeros(len(queries))))
-    batch = batches_for(embedded_model(), recipe).make(made, random.Random(0), joint=layout == "joint")
+    batch = batches_for(embedded_model("embedded-fast"), recipe).make(made, random.Random(0), joint=layout == "joint")
     with torch.no_grad():
         found = forward.run(model, batch.layout, recipe.read_layers).masses
     assert found.shape[2:] == (3, batch.layout.ids.shape[1])

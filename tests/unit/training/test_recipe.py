@@ -11,9 +11,11 @@ from qr_core.training import train
 
 
 def test_added_layers_change_nothing_at_first():
-    before = AutoModelForCausalLM.from_pretrained(embedded_model(), dtype=torch.float32)
+    before = AutoModelForCausalLM.from_pretrained(embedded_model("embedded-fast"), dtype=torch.float32)
     layers = before.config.num_hidden_layers
-    after = recipe_module.grown(embedded_model(), train.Recipe(layers=layers + 1, read_layers=(layers - 1,)))
+    after = recipe_module.grown(
+        embedded_model("embedded-fast"), train.Recipe(layers=layers + 1, read_layers=(layers - 1,))
+    )
     ids = torch.arange(2000, 2040)[None]
     with torch.no_grad():
         assert torch.allclose(before(ids).logits, after(ids).logits, atol=1e-5)
