@@ -37,8 +37,8 @@ class ScorerOptions(Options):
     Attributes
     ----------
     model : str or Path, optional
-        Hub id or folder of a decoder model, or one inside this package, which needs no network: `embedded` (the
-        default) or `embedded-fast` (see `qr_core.mini`).
+        Hub id or folder of a decoder, or of an encoder (in the late layout), or one inside this package, which needs
+        no network: `embedded` (the default) or `embedded-fast` (see `qr_core.mini`).
     heads : str, Path or HeadSet, optional
         A published set's name (`qrhead heads` lists them), a head-set file, `"all"` for every head (In-Context
         Re-ranking) outside layers with a sliding window, if there are such, or pairs such as `"13-18,8-11"`

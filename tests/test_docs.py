@@ -91,6 +91,7 @@ def prelude(page: str, embedded, manual: str, rows: list[dict]) -> dict:
     found = {"QRScorer": qr_core.QRScorer, "qr_core": qr_core, "scorer": embedded, "query": query, "question": query}
     found |= {"text": manual, "long_text": manual, "documents": texts, "text_or_documents": manual, "client": "c"}
     found |= {"path": Path("examples.jsonl"), "model": str(embedded_model())}
+    found |= {"generating_model": "embedded-fast", "encoder": str(embedded_model())}
     if page == "docs/adapters.md":
         from langchain_core.embeddings import DeterministicFakeEmbedding
         from langchain_core.language_models.fake_chat_models import FakeListChatModel

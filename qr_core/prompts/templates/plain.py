@@ -1,4 +1,4 @@
-"""Plain: for base models and the embedded one; no control tokens but the tokenizer's own leading ones."""
+"""Plain: for base models and the embedded decoder; no control tokens but the tokenizer's own leading ones."""
 
 from __future__ import annotations
 
