@@ -53,6 +53,6 @@ def writing(name: str | Path | None) -> NamedModel:
     if not chosen.writes:
         raise InputError(
             f"the embedded model ({chosen.name}) ranks and prunes, it does not write: name a model that does "
-            "(a folder or hub id, for example of SmolLM2-135M-Instruct, or an OpenAI-compatible address)"
+            "(a folder or hub id, for example of SmolLM2-135M-Instruct; for answers also an OpenAI-compatible address)"
         )
     return chosen

@@ -75,6 +75,10 @@ def test_detect_retrieval_heads_and_ablate_them(run, tmp_path):
     assert found["needles"] == 4
     assert [len(rows) for rows in found["ablated"].values()] == [1, 1, 2]
     assert found["silenced"] == found["ablated"]
+    for command in (["heads", "mask-test", path], ["detect", "--criterion", "copy-paste", "--out", path]):
+        status, _, err = run(*command, "--device", "cpu")
+        assert status == 2
+        assert "the embedded model (qrhead-mini) ranks and prunes, it does not write" in err
     status, _, err = run("heads", "mask-test", "llama-3.2-1b-instruct/nq", *tiny)
     assert status == 2
     assert "another shape" in err

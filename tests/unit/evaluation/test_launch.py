@@ -40,6 +40,7 @@ def test_the_command_writes_what_others_need(run, folder, tmp_path):
         (["--systems", "qr,full-context"], "full-context needs --generator"),
         (["--systems", "cross-encoder"], "--cross-encoder-model"),
         (["--systems", "rankgpt"], "--ranker"),
+        (["--systems", "rankgpt", "--ranker", "embedded"], "(qrhead-mini) ranks and prunes, it does not write"),
         (["--judge", "embedded"], "--judge needs --generator"),
         (["--generator", "embedded"], "goes with --task longmemeval"),
         (["--measures", "nDCG@x"], "no measure 'nDCG@x'"),
