@@ -128,7 +128,7 @@ def resolve(
 
 
 def _as_the_models_own(found: HeadSet, folder: str, template: str | None) -> HeadSet:
-    """Heads that were only named, read as those of a late set in the model's folder are: an encoder knows no other way."""
+    """Heads that were only named, read as a late set in the model's folder is: an encoder knows no other way."""
     file = Path(folder) / FOLDER_FILE
     own = HeadSet.load(file) if file.is_file() else None
     if own is None or own.layout != "late" or own.config != found.config or template not in (None, own.template):
