@@ -86,7 +86,7 @@ class ScorerOptions(Options):
         counts. By default as the head set says, for its layout.
     cache_bytes : int, optional
         What was encoded of documents is kept for the next query over them, in memory, on the model's device. By default
-        all scorers of the process share one cache of 1 GiB, and another for documents of the independent layout. With a
+        all scorers of the process share one cache of 1 GiB, and another for documents encoded on their own. With a
         number this one has caches of its own, together of at most that many bytes; with 0 it keeps nothing, but for
         what it is given as `document_cache`.
     quantized_cache : mapping, optional

@@ -121,7 +121,7 @@ class QRScorer(Assembly):
         order : str
             `given` puts the documents into the prompt as they come; `reversed` puts the first one nearest the query,
             as the paper does with retrieved lists, whose first is the most promising. Without effect on the scores of
-            the independent layout.
+            the independent and the late layout.
         progress : callable, optional
             Called with the tokens encoded so far and about how many there will be.
 

@@ -130,7 +130,7 @@ class Ranking(Sequence[Hit]):
     rounds : int
         How many rounds of segments it took.
     layout : str
-        `joint` or `independent`.
+        `joint`, `independent` or `late`.
     retrieval_weight : float
         How much the order of the caller's list counted, 0 to 1.
     """
@@ -240,7 +240,7 @@ class Pruned:
     segments : int
         How many prompts the input was first scored in.
     layout : str
-        `joint` or `independent`.
+        `joint`, `independent` or `late`.
     """
 
     query: str

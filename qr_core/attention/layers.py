@@ -157,7 +157,7 @@ def check_chunks(layers: list[Layer], deepest: int, model: str) -> None:
         if layer.chunked:
             below = f"choose heads below layer {number}, or " if number else ""
             raise HeadSetError(
-                f"layer {number} of {model} looks {layer.window} tokens back in chunks, which the independent layout "
+                f"layer {number} of {model} looks {layer.window} tokens back in chunks, which this layout "
                 f"cannot do for heads in layer {deepest}: {below}pass layout='joint'"
             )
 

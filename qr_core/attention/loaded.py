@@ -50,6 +50,8 @@ class Facts:
         The deepest layer up to which it passed the independent layout's self-check; -1 before.
     late : int
         The same for the late layout.
+    unusable : int
+        Of the positions in its config, those that no token gets, where a table begins behind a padding row.
     sees_ahead : bool
         Whether tokens look at those behind them: an encoder, which only the late layout can use. From the self-check.
     fingerprints : dict of int to (str, bool)
@@ -69,6 +71,7 @@ class Facts:
     independent: int = -1
     late: int = -1
     sees_ahead: bool = False
+    unusable: int = 0
     fingerprints: dict[int, tuple[str, bool]] = field(default_factory=dict)
 
     @classmethod
@@ -95,7 +98,16 @@ class Facts:
             offloaded="disk" in devices or (len(devices) > 1 and "cpu" in devices),
             configs=list({id(one): one for one in configs if isinstance(one, PreTrainedConfig)}.values()),
             rotary=[module for module in modules if any("dynamic" in k or k == "longrope" for k in rope_types(module))],
+            unusable=max(map(_rows_without_tokens, modules), default=0),
         )
+
+
+def _rows_without_tokens(module: torch.nn.Module) -> int:
+    """Rows at the beginning of a module's position table that no token gets."""
+    table = getattr(module, "position_embeddings", None)
+    if not isinstance(table, torch.nn.Embedding) or table.padding_idx is None:
+        return 0
+    return table.padding_idx + 1
 
 
 def number_layers(modules: Sequence[torch.nn.Module], depth: int) -> None:

@@ -142,6 +142,7 @@ def _record(options: Options) -> dict[str, Any]:
         "calibration": scorer.options.calibration,
         "quantized cache": scorer.options.quantized_cache,
         "retrieval weight": scorer.options.retrieval_weight or None,
+        "length exponent": scorer.heads.length_exponent or None,
     }
     return {
         "version": __version__,

@@ -1,7 +1,7 @@
 """Cache: what was encoded, kept for the next query over the same documents.
 
-`reads` keeps whole prompts in memory, `documents` single documents for the independent layout (in a `store`), `folder`
-those on disk. All are bounded in bytes, and hold to partitions (`qr_core.partition`).
+`reads` keeps whole prompts in memory, `documents` single documents for the layouts that encode each on its own (in a
+`store`), `folder` those on disk. All are bounded in bytes, and hold to partitions (`qr_core.partition`).
 """
 
 from typing import TYPE_CHECKING

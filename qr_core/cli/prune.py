@@ -57,7 +57,7 @@ class GeneratorOptions:
         if self.generator is None:
             if named_model(scorer.options.model).embedded:
                 raise InputError(
-                    "the embedded model ranks and prunes, it does not write: name a model that answers with "
+                    "an embedded model ranks and prunes, it does not write sensibly: name a model that answers with "
                     "--generator (a folder or hub id, for example of SmolLM2-135M-Instruct, or an "
                     "OpenAI-compatible address)"
                 )

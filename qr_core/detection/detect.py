@@ -155,7 +155,7 @@ def detect_heads(
         versions=job["versions"],
         scores=ranked,
     )
-    kept = ("model", "revision", "config", "template", "template_strings", "template_arguments")
+    kept = ("model", "revision", "config", "template", "template_strings", "template_arguments", "length_exponent")
     heads = HeadSet(
         **{name: getattr(scorer.heads, name) for name in kept},
         layout=scorer.layout,

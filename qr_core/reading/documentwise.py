@@ -129,6 +129,10 @@ class DocumentwiseLayout(ABC):
         """Positions that a document cannot take."""
         return prompt.instruction
 
+    def positions(self, model: PreTrainedModel) -> int | None:
+        """Most positions of a text; None where the model sets no limit."""
+        return None if self._positions is None else self._positions - facts_of(model).unusable
+
     def build(
         self,
         queries: Sequence[str],
@@ -155,16 +159,15 @@ class DocumentwiseLayout(ABC):
         texts = {number: ids for number in order if (ids := prompt.part(number))}
         names = {number: keys.of(ids) for number, ids in texts.items()}
         key = (self.kind, regime, keys.of(()), *names.values())
-        prefix = self.documents.joined(shared.owner, list(names.values()))
+        owner = (shared.owner, keys.of(()))  # where no document has a token, nothing else tells scorers apart
+        prefix = self.documents.joined(owner, list(names.values()))
         if prefix is None and cache is not None:
             prefix = cast("RoomyPrefix | None", cache.get(shared, key))
         if prefix is None:
             instruction = self.instruction(model, prompt, keys, deepest, progress)
             named = {names[number]: ids for number, ids in texts.items()}
             states = self._states(model, prompt, instruction, keys, named, deepest, progress)
-            prefix, kept = self.documents.join(
-                shared.owner, self.lead(instruction), list(names.values()), states, self.room
-            )
+            prefix, kept = self.documents.join(owner, self.lead(instruction), list(names.values()), states, self.room)
             if not kept and cache is not None:
                 cache.put(shared, key, prefix, prefix.bytes + 64 * len(key))
         elif progress:
@@ -208,7 +211,8 @@ class DocumentwiseLayout(ABC):
             progress(sum(lengths[key] for key in found))
         new: States = {}
         around = self.around(prompt)
-        most = None if self._positions is None else self._positions - around
+        positions = self.positions(model)
+        most = None if positions is None else positions - around
         for length, batch, rows in _batches(model, around, missing, most):
             new |= self.encode(model, prompt, instruction, batch, length, rows, deepest)
             if progress:

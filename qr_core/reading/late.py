@@ -126,19 +126,26 @@ class LateLayout(DocumentwiseLayout):
         progress: Told | None,
     ) -> LateBegun:
         """See `PromptLayout.begin`."""
-        begun = super().begin(shared, prompt, regime, deepest, cache, progress)
         prompt, model = cast(IndependentPrompt, prompt), shared.at_depth(deepest)
-        reach = prompt.query_position + len(prompt.suffix)
-        if not facts_of(model).sees_ahead and self._positions is not None and reach > self._positions:
-            raise ContextLengthError(
-                f"documents and query take {reach} positions, and {self._name} has {self._positions}: shorten the "
-                "query, or encode documents in shorter parts with passage_tokens="
-            )
+        self._check_positions(model, prompt)
+        begun = super().begin(shared, prompt, regime, deepest, cache, progress)
         instruction = self.instruction(model, prompt, self.keys(shared, prompt, regime, deepest), deepest)
         hidden = prompt.instruction if facts_of(model).sees_ahead else 0
         return LateBegun(
             **vars(begun), instruction=instruction, instruction_ids=prompt.ids[: prompt.instruction], hidden=hidden
         )
+
+    def _check_positions(self, model: PreTrainedModel, prompt: IndependentPrompt) -> None:
+        """Refuse what a prompt's own limit cannot know before weights are loaded."""
+        needed = prompt.query_position + (prompt.behind or 0)
+        if not facts_of(model).sees_ahead:
+            needed = prompt.query_position + len(prompt.suffix)
+        positions = self.positions(model)
+        if positions is not None and needed > positions:
+            raise ContextLengthError(
+                f"documents take {needed} positions, with the query where it follows them, and {self._name} has "
+                f"{positions}: encode documents in shorter parts with passage_tokens="
+            )
 
     def passes(
         self, model: PreTrainedModel, begun: Begun, suffixes: Sequence[Sequence[int]], heads: Heads
@@ -146,7 +153,10 @@ class LateLayout(DocumentwiseLayout):
         """See `PromptLayout.passes`."""
         late = cast(LateBegun, begun)
         prefix = cast(Prefix, late.prefix)
-        return [meeting_masses(prefix, self._rows(model, late, suffix), heads) for suffix in suffixes]
+        nothing = torch.zeros(sum(map(len, heads.values())), prefix.length)
+        return [
+            meeting_masses(prefix, self._rows(model, late, suffix), heads) if suffix else nothing for suffix in suffixes
+        ]  # a query that the tokenizer makes nothing of looks at nothing
 
     def _rows(self, model: PreTrainedModel, begun: LateBegun, suffix: Sequence[int]) -> Mapping[int, Recorded]:
         """A query's rows in the layers that are read."""
@@ -155,7 +165,8 @@ class LateLayout(DocumentwiseLayout):
             placement = Placement(near.keys[: begun.instruction.length], near.query)
             return record_suffix(model, begun.instruction, suffix, placement, self._heads)
         before = len(begun.instruction_ids)
-        most = len(suffix) if self._positions is None else self._positions - before - len(self._trailing)
+        positions = self.positions(model)
+        most = len(suffix) if positions is None else positions - before - len(self._trailing)
         parts: list[Mapping[int, Recorded]] = []
         for start in range(0, len(suffix), most):
             own = suffix[start : start + most]

@@ -135,6 +135,7 @@ def _about(scorer: QRScorer, order: str, segments: int | None = None) -> dict[st
         "filter_tokens": scorer.filter_tokens,
         "max_prompt_tokens": scorer.max_prompt_tokens,
         "passage_tokens": scorer.passage_tokens,
+        "length_exponent": scorer.heads.length_exponent,
         "quantized_cache": dict(scorer.options.quantized_cache) if scorer.options.quantized_cache else None,
         "retrieval_weight": scorer.options.retrieval_weight,
         "order": order,

@@ -63,7 +63,7 @@ def test_ask_answers_from_the_kept_text(run, tmp_path):
     options = ["--query", "Where does glass go?", "--file", str(path), "--max-tokens", "15", "--max-new-tokens", "4"]
     status, _, err = run("ask", *options)
     assert status == 2
-    assert "it does not write: name a model that answers with --generator" in err
+    assert "it does not write sensibly: name a model that answers with --generator" in err
     status, printed, _ = run("ask", *options, "--generator", str(GOLDEN / "tiny-llama"), "--format", "json")
     assert status == 0
     answer = json.loads(printed)

@@ -162,5 +162,40 @@ def test_an_encoder_takes_queries_longer_than_its_positions(folders):
 def test_a_decoder_counts_positions_of_documents_and_query(folders, monkeypatch):
     scorer = scorer_of(folders["llama"])
     monkeypatch.setattr(scorer.reader.layout, "_positions", 100)
-    with pytest.raises(ContextLengthError, match=r"positions, and .* has 100: shorten the query"):
+    with pytest.raises(ContextLengthError, match=r"take 428 positions.* has 100: encode documents in shorter parts"):
         scorer.rank(QUERY, LONG)
+
+
+def test_positions_behind_a_padding_row_are_fewer(save_encoder):
+    """The last documents and queries that fit are ranked, what is longer is refused, or encoded in parts."""
+    scorer = scorer_of(save_encoder("roberta"), calibrate=False)
+    words = [" ".join(["tide"] * count) for count in (300, 480, 509)]
+    for text in words:
+        assert 0 <= scorer.rank(text, [text])[0].relevance <= 1
+    assert scorer.reader.layout.positions(scorer.model.at_depth(0)) == scorer.context - 1 == 511
+    with pytest.raises(ContextLengthError, match=r"take 512 positions.* has 511: encode documents in shorter parts"):
+        scorer.rank(QUERY, [" ".join(["tide"] * 510)])
+
+
+@KINDS
+def test_a_query_that_the_tokenizer_makes_nothing_of_looks_at_nothing(folders, kind):
+    scorer = scorer_of(folders[kind], template="bare" if kind == "bert" else None, calibrate=False)
+    ranking = scorer.rank("\u200b", DOCUMENTS) if kind == "bert" else scorer.rank("\u200b", DOCUMENTS[:1])
+    assert len(ranking) == (3 if kind == "bert" else 1)
+    if kind == "bert":
+        assert [hit.score for hit in ranking] == [0.0] * 3
+
+
+@KINDS
+def test_scorers_that_share_a_cache_are_told_apart_where_documents_have_no_tokens(folders, kind):
+    cache = DocumentCache()
+    for heads in ("1-1", "2-2,2-3"):
+        ranking = scorer_of(folders[kind], heads, document_cache=cache).rank(QUERY, ["", ""])
+        assert [hit.score for hit in ranking] == [0.0, 0.0]
+
+
+def test_detection_keeps_the_exponent(folders):
+    scorer = scorer_of(folders["bert"], "all")
+    scaled = scorer.with_heads(scorer.heads.model_copy(update={"length_exponent": 0.5}), "scaled")
+    examples = [Example(str(n), QUERY, tuple(DOCUMENTS), (0,)) for n in range(2)]
+    assert detect_heads(scaled, examples, "ndcg", num_heads=2).heads.length_exponent == 0.5
